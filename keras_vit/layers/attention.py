@@ -1,0 +1,206 @@
+"""Multi-head self-attention.
+
+Vaswani et al. 2017, arXiv:1706.03762; Dosovitskiy et al. 2021, appendix A,
+equations 5 to 8. Kernels have the shapes of the official checkpoints,
+`(hidden_dim, num_heads, head_dim)` in and `(num_heads, head_dim, hidden_dim)`
+out, so that reading one needs no transposition.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.arguments import (
+    check_epsilon,
+    check_positive,
+    check_rank,
+    check_rate,
+)
+from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head scaled dot-product attention of tokens to tokens.
+
+    For each head, with `q = x U_q`, `k = x U_k`, `v = x U_v`:
+
+        scores = softmax(q k^T / sqrt(head_dim))
+        output = concat_heads(scores v) U_o
+
+    The ordinary path is `keras.ops.dot_product_attention`, which runs a fused
+    or flash kernel where the backend has one. Scores are written out only
+    where they are asked for, or where attention dropout needs them.
+
+    Args:
+        num_heads: number of heads.
+        head_dim: width of a head. Defaults to the width of the tokens divided
+            by `num_heads`, which must then be whole.
+        use_bias: whether query, key and value have biases.
+        use_output_bias: whether the output projection has one.
+        qk_norm: whether to layer-norm queries and keys, head by head
+            (Dehghani et al. 2023, arXiv:2302.05442).
+        dropout: rate in `[0, 1)` of dropout on the scores.
+        epsilon: of the layer norms that `qk_norm` brings, above 0.
+        seed: int, for the dropout.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
+        queries: tensor of shape `(batch, num_queries, hidden_dim)`, the
+            tokens that look at `tokens`. Defaults to `tokens` themselves.
+        training: whether dropout is on.
+        return_attention_scores: whether to return the scores as well.
+
+    Returns:
+        A tensor of shape `(batch, num_queries, hidden_dim)`; with
+        `return_attention_scores=True` a pair of it and the scores, of shape
+        `(batch, num_heads, num_queries, num_tokens)`, whose rows sum to 1.
+
+    Example:
+
+    >>> attention = keras_vit.layers.SelfAttention(num_heads=4)
+    >>> tokens = keras.ops.ones((2, 7, 64))
+    >>> attention(tokens).shape
+    (2, 7, 64)
+    >>> _, scores = attention(tokens, return_attention_scores=True)
+    >>> scores.shape
+    (2, 4, 7, 7)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          appendix A; Flax, `MultiHeadDotProductAttention`
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        *,
+        head_dim=None,
+        use_bias=True,
+        use_output_bias=True,
+        qk_norm=False,
+        dropout=0.0,
+        epsilon=EPSILON,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = check_positive("num_heads", num_heads)
+        self.head_dim = (
+            None if head_dim is None else check_positive("head_dim", head_dim)
+        )
+        self.use_bias = bool(use_bias)
+        self.use_output_bias = bool(use_output_bias)
+        self.qk_norm = bool(qk_norm)
+        self.dropout = check_rate("dropout", dropout)
+        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.seed = seed
+
+    def build(self, input_shape, queries_shape=None):
+        check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
+        hidden_dim = input_shape[-1]
+        if self.head_dim is None and hidden_dim % self.num_heads:
+            raise ValueError(
+                "`num_heads` must divide the width of the tokens unless "
+                f"`head_dim` is given. Received: num_heads={self.num_heads}, "
+                f"hidden_dim={hidden_dim}"
+            )
+        head_dim = self.head_dim or hidden_dim // self.num_heads
+        heads = (self.num_heads, head_dim)
+        self.scale = head_dim**-0.5
+
+        for name in ("query", "key", "value"):
+            projection = keras.layers.EinsumDense(
+                "btd,dhk->bthk",
+                output_shape=(None, *heads),
+                bias_axes="hk" if self.use_bias else None,
+                kernel_initializer="glorot_uniform",
+                name=name,
+                dtype=self.dtype_policy,
+            )
+            projection.build(input_shape)
+            setattr(self, name, projection)
+        self.output_projection = keras.layers.EinsumDense(
+            "bthk,hkd->btd",
+            output_shape=(None, hidden_dim),
+            bias_axes="d" if self.use_output_bias else None,
+            kernel_initializer="glorot_uniform",
+            name="output",
+            dtype=self.dtype_policy,
+        )
+        self.output_projection.build((*input_shape[:2], *heads))
+        if self.qk_norm:
+            for name in ("query_norm", "key_norm"):
+                norm = LayerNorm(
+                    self.epsilon, name=name, dtype=self.dtype_policy
+                )
+                norm.build((*input_shape[:2], *heads))
+                setattr(self, name, norm)
+        self.score_dropout = keras.layers.Dropout(
+            self.dropout, seed=self.seed, dtype=self.dtype_policy
+        )
+
+    def call(
+        self,
+        tokens,
+        queries=None,
+        training=None,
+        return_attention_scores=False,
+    ):
+        check_rank(self, tokens.shape, 3, "(batch, tokens, hidden_dim)")
+        query = self.query(tokens if queries is None else queries)
+        key = self.key(tokens)
+        value = self.value(tokens)
+        if self.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+
+        dropping = bool(training) and self.dropout > 0
+        if not return_attention_scores and not dropping:
+            x = ops.dot_product_attention(query, key, value, scale=self.scale)
+            return self.output_projection(x)
+
+        scores = self._scores(query, key)
+        kept = ops.cast(scores, value.dtype)
+        if dropping:
+            kept = self.score_dropout(kept, training=training)
+        x = ops.einsum("bhts,bshk->bthk", kept, value)
+        x = self.output_projection(x)
+        return (x, scores) if return_attention_scores else x
+
+    def _scores(self, query, key):
+        # Softmax in at least float32, as in the fused kernels.
+        dtype = keras.backend.result_type(query.dtype, "float32")
+        logits = ops.einsum("bthk,bshk->bhts", query, key)
+        return ops.softmax(ops.cast(logits, dtype) * self.scale, axis=-1)
+
+    def compute_output_spec(
+        self,
+        tokens,
+        queries=None,
+        training=None,
+        return_attention_scores=False,
+    ):
+        output = keras.KerasTensor(
+            (tokens if queries is None else queries).shape,
+            dtype=self.compute_dtype,
+        )
+        if not return_attention_scores:
+            return output
+        batch, num_queries, _ = output.shape
+        shape = (batch, self.num_heads, num_queries, tokens.shape[1])
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        return output, keras.KerasTensor(shape, dtype=dtype)
+
+    def get_config(self):
+        config = {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "use_bias": self.use_bias,
+            "use_output_bias": self.use_output_bias,
+            "qk_norm": self.qk_norm,
+            "dropout": self.dropout,
+            "epsilon": self.epsilon,
+            "seed": self.seed,
+        }
+        return composite_config(self, config)

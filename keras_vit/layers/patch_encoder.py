@@ -1,0 +1,223 @@
+"""From a grid of patches to the sequence a transformer reads.
+
+Dosovitskiy et al. 2021, equation 1: `z_0 = [x_class; x_1 E; ...; x_N E] +
+E_pos`. Register tokens: Darcet et al. 2023, arXiv:2309.16588. Layer norms on
+both sides of the projection: vit-pytorch, after Kumar et al. 2023,
+arXiv:2302.01327.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.arguments import (
+    check_choice,
+    check_epsilon,
+    check_not_negative,
+    check_pair,
+    check_positive,
+    check_rank,
+    check_rate,
+)
+from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.position import POSITIONS, PositionEmbedding
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class PatchEncoder(keras.layers.Layer):
+    """Projects patches, adds class token, registers and positions, flattens.
+
+    The sequence is: class token, registers, patches in row order. Positions
+    are made for the grid the layer is built on; on any other grid they are
+    resampled on the fly (see `PositionEmbedding`).
+
+    Args:
+        hidden_dim: width D of a token.
+        position: `"learned_1d"`, `"learned_2d"`, `"sincos_2d"` or `None`.
+        cls_token: whether a learned class token leads the sequence.
+        position_of_cls_token: whether the class token has a row of the
+            position table, as in the official code (timm's `no_embed_class`
+            is the opposite). Nothing without class token or table.
+        num_registers: learned tokens between class token and patches, which
+            have no position.
+        norm_before: whether to layer-norm the flattened patches.
+        norm_after: whether to layer-norm the projected patches.
+        dropout: rate in `[0, 1)` of dropout after the positions.
+        epsilon: of the layer norms, above 0.
+        grid_size: rows and columns the position table is made for, an int or
+            a pair. Defaults to the grid the layer is built on; needed if that
+            is unknown, as in a model for images of any size.
+        seed: int, for the dropout.
+
+    Call arguments:
+        patches: tensor of shape `(batch, rows, columns, patch_dim)`: what
+            `Patches` returns, or the feature map of a convolutional network.
+        training: whether dropout is on.
+
+    Returns:
+        A tensor of shape `(batch, num_prefix_tokens + rows * columns,
+        hidden_dim)`.
+
+    Example:
+
+    >>> images = keras.ops.ones((2, 32, 48, 3))
+    >>> patches = keras_vit.layers.Patches(16)(images)
+    >>> keras_vit.layers.PatchEncoder(64)(patches).shape
+    (2, 7, 64)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          equation 1; `vit_jax/models_vit.py`, `VisionTransformer`
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        *,
+        position="learned_1d",
+        cls_token=True,
+        position_of_cls_token=True,
+        num_registers=0,
+        norm_before=False,
+        norm_after=False,
+        dropout=0.0,
+        epsilon=EPSILON,
+        grid_size=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_dim = check_positive("hidden_dim", hidden_dim)
+        self.position = check_choice("position", position, (*POSITIONS, None))
+        self.cls_token = bool(cls_token)
+        self.position_of_cls_token = bool(position_of_cls_token)
+        self.num_registers = check_not_negative("num_registers", num_registers)
+        self.norm_before = bool(norm_before)
+        self.norm_after = bool(norm_after)
+        self.dropout = check_rate("dropout", dropout)
+        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.grid_size = (
+            None if grid_size is None else check_pair("grid_size", grid_size)
+        )
+        self.seed = seed
+
+        if self.norm_before:
+            self.patch_norm = LayerNorm(
+                self.epsilon, name="patch_norm", dtype=self.dtype_policy
+            )
+        self.projection = keras.layers.Dense(
+            self.hidden_dim,
+            kernel_initializer="lecun_normal",  # as a Flax convolution
+            name="projection",
+            dtype=self.dtype_policy,
+        )
+        if self.norm_after:
+            self.embedding_norm = LayerNorm(
+                self.epsilon, name="embedding_norm", dtype=self.dtype_policy
+            )
+        self.position_dropout = keras.layers.Dropout(
+            self.dropout, seed=seed, dtype=self.dtype_policy
+        )
+
+    @property
+    def num_prefix_tokens(self):
+        """Tokens in front of the patches: class token and registers."""
+        return int(self.cls_token) + self.num_registers
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 4, "(batch, rows, columns, patch_dim)")
+        if self.norm_before:
+            self.patch_norm.build(input_shape)
+        self.projection.build(input_shape)
+        if self.norm_after:
+            self.embedding_norm.build((*input_shape[:-1], self.hidden_dim))
+
+        if self.cls_token:
+            self.cls_token_weight = self.add_weight(
+                name="cls_token",
+                shape=(1, 1, self.hidden_dim),
+                initializer="zeros",
+            )
+        if self.num_registers:
+            # Not zeros: equal registers would receive equal gradients.
+            self.register_tokens = self.add_weight(
+                name="register_tokens",
+                shape=(1, self.num_registers, self.hidden_dim),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+            )
+        if self.position is not None:
+            grid_size = self.grid_size or tuple(input_shape[1:3])
+            if None in grid_size:
+                raise ValueError(
+                    "`grid_size` must be given where images of any size are "
+                    "taken and positions are not None: the position table "
+                    f"needs a size. Received: grid_size={self.grid_size}, "
+                    f"input shape={tuple(input_shape)}"
+                )
+            with_cls = self.cls_token and self.position_of_cls_token
+            self.position_embedding = PositionEmbedding(
+                self.position,
+                grid_size,
+                num_prefix_tokens=int(with_cls),
+                name="position_embedding",
+                dtype=self.dtype_policy,
+            )
+            self.position_embedding.build((None, None, self.hidden_dim))
+
+    def call(self, patches, training=None):
+        check_rank(self, patches.shape, 4, "(batch, rows, columns, patch_dim)")
+        batch, rows, columns, _ = ops.shape(patches)
+        if self.norm_before:
+            patches = self.patch_norm(patches)
+        x = self.projection(patches)
+        if self.norm_after:
+            x = self.embedding_norm(x)
+        x = ops.reshape(x, (batch, rows * columns, self.hidden_dim))
+
+        def prepend(tokens, x):
+            shape = (batch, tokens.shape[1], self.hidden_dim)
+            tokens = ops.broadcast_to(ops.cast(tokens, x.dtype), shape)
+            return ops.concatenate([tokens, x], axis=1)
+
+        def add_positions(x):
+            if self.position is None:
+                return x
+            return self.position_embedding(x, grid_size=(rows, columns))
+
+        # Registers stand behind the class token but have no position.
+        if self.cls_token and self.position_of_cls_token:
+            x = add_positions(prepend(self.cls_token_weight, x))
+            if self.num_registers:
+                cls_token, x = x[:, :1], x[:, 1:]
+                x = prepend(self.register_tokens, x)
+                x = ops.concatenate([cls_token, x], axis=1)
+        else:
+            x = add_positions(x)
+            if self.num_registers:
+                x = prepend(self.register_tokens, x)
+            if self.cls_token:
+                x = prepend(self.cls_token_weight, x)
+        return self.position_dropout(x, training=training)
+
+    def compute_output_shape(self, input_shape):
+        batch, rows, columns, _ = input_shape
+        unknown = rows is None or columns is None
+        tokens = None if unknown else self.num_prefix_tokens + rows * columns
+        return (batch, tokens, self.hidden_dim)
+
+    def get_config(self):
+        config = {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "position": self.position,
+            "cls_token": self.cls_token,
+            "position_of_cls_token": self.position_of_cls_token,
+            "num_registers": self.num_registers,
+            "norm_before": self.norm_before,
+            "norm_after": self.norm_after,
+            "dropout": self.dropout,
+            "epsilon": self.epsilon,
+            "grid_size": self.grid_size,
+            "seed": self.seed,
+        }
+        return composite_config(self, config)

@@ -1,0 +1,192 @@
+"""From the tokens of an image to one vector.
+
+Class token and global average: Dosovitskiy et al. 2021, section 3.1 and D.3.
+Attention pooling ("MAP"): Zhai et al. 2022, arXiv:2106.04560, and big_vision's
+`MAPHead`. All tokens in a row is `keras.layers.Flatten`.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.arguments import (
+    check_epsilon,
+    check_not_negative,
+    check_rank,
+)
+from keras_vit.layers.attention import SelfAttention
+from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.mlp import MLP
+
+_AXES = "(batch, tokens, hidden_dim)"
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class TokenPooling(keras.layers.Layer):
+    """Takes one token, by default the first: the class token.
+
+    Args:
+        index: position of the token in the sequence, 0 or more.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
+
+    Returns:
+        A tensor of shape `(batch, hidden_dim)`.
+
+    Example:
+
+    >>> keras_vit.layers.TokenPooling()(keras.ops.ones((2, 7, 64))).shape
+    (2, 64)
+    """
+
+    def __init__(self, index=0, **kwargs):
+        super().__init__(**kwargs)
+        self.index = check_not_negative("index", index)
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 3, _AXES)
+        _check_longer(self, input_shape, "index", self.index)
+
+    def call(self, tokens):
+        return tokens[:, self.index]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[2])
+
+    def get_config(self):
+        return {**super().get_config(), "index": self.index}
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class AveragePooling(keras.layers.Layer):
+    """Averages the patch tokens; class token and registers stay out.
+
+    Args:
+        num_prefix_tokens: tokens at the front that are not averaged.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
+
+    Returns:
+        A tensor of shape `(batch, hidden_dim)`.
+
+    Example:
+
+    >>> keras_vit.layers.AveragePooling()(keras.ops.ones((2, 7, 64))).shape
+    (2, 64)
+    """
+
+    def __init__(self, num_prefix_tokens=0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = check_not_negative(
+            "num_prefix_tokens", num_prefix_tokens
+        )
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 3, _AXES)
+        _check_longer(
+            self, input_shape, "num_prefix_tokens", self.num_prefix_tokens
+        )
+
+    def call(self, tokens):
+        return ops.mean(tokens[:, self.num_prefix_tokens :], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[2])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_prefix_tokens": self.num_prefix_tokens,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class AttentionPooling(keras.layers.Layer):
+    """A learned query attends to all tokens; an MLP refines what it found.
+
+        x = attention(query=probe, key=value=tokens)
+        y = x + mlp(norm(x))
+
+    Args:
+        num_heads: heads of the attention.
+        mlp_dim: inner width of the MLP.
+        activation: of the MLP, see `MLP`.
+        epsilon: of the layer norm, above 0.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
+
+    Returns:
+        A tensor of shape `(batch, hidden_dim)`.
+
+    Example:
+
+    >>> pooling = keras_vit.layers.AttentionPooling(num_heads=4, mlp_dim=256)
+    >>> pooling(keras.ops.ones((2, 7, 64))).shape
+    (2, 64)
+
+    Reference:
+        - [Zhai et al., 2022](https://arxiv.org/abs/2106.04560), section 3.2;
+          big_vision, `models/vit.py`, `MAPHead`
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        mlp_dim,
+        *,
+        activation="gelu_tanh",
+        epsilon=EPSILON,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.activation = activation
+        self.epsilon = check_epsilon("epsilon", epsilon)
+        common = {"dtype": self.dtype_policy}
+        self.attention = SelfAttention(num_heads, name="attention", **common)
+        self.norm = LayerNorm(self.epsilon, name="norm", **common)
+        self.mlp = MLP(mlp_dim, activation=activation, name="mlp", **common)
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 3, _AXES)
+        self.probe = self.add_weight(
+            name="probe",
+            shape=(1, 1, input_shape[-1]),
+            initializer="glorot_uniform",
+        )
+        for layer in (self.attention, self.norm, self.mlp):
+            layer.build(input_shape)
+
+    def call(self, tokens):
+        batch, _, hidden_dim = ops.shape(tokens)
+        probe = ops.cast(self.probe, tokens.dtype)
+        probe = ops.broadcast_to(probe, (batch, 1, hidden_dim))
+        x = self.attention(tokens, queries=probe)
+        x = x + self.mlp(self.norm(x))
+        return x[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[2])
+
+    def get_config(self):
+        config = {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "activation": self.activation,
+            "epsilon": self.epsilon,
+        }
+        return composite_config(self, config)
+
+
+def _check_longer(layer, shape, name, count):
+    num_tokens = shape[1]
+    if num_tokens is not None and count >= num_tokens:
+        raise ValueError(
+            f"`{name}` must be less than the number of tokens, {num_tokens}. "
+            f"Received: {name}={count} in '{layer.name}'"
+        )

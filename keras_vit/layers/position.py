@@ -1,0 +1,244 @@
+"""Where a patch stands: position embeddings over a grid of tokens.
+
+Dosovitskiy et al. 2021, sections 3.1, 3.2 and D.4. Learned tables belong to
+one grid; on any other grid they are resampled in two dimensions, inside the
+graph, as a product with two small matrices. Relative and rotary positions are
+no tables and belong to the attention layers.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_vit.layers.arguments import (
+    check_choice,
+    check_not_negative,
+    check_pair,
+    check_rank,
+)
+
+POSITIONS = ("learned_1d", "learned_2d", "sincos_2d")
+# The MoCo v3 form that big_vision uses.
+SINCOS_TEMPERATURE = 10_000.0
+
+
+def linear_resize_matrix(new_size, old_size, dtype="float32"):
+    """Returns the matrix that stretches `old_size` samples to `new_size`.
+
+    Corner-aligned linear interpolation: first and last sample keep their
+    places, as in `scipy.ndimage.zoom(order=1)`, by which the official code
+    moves position tables to other resolutions. Row `i` holds the weights of
+    the old samples in the new sample `i`: a triangle of width 1 around
+    `i * (old_size - 1) / (new_size - 1)`.
+
+    Args:
+        new_size: rows of the matrix: an int, or a scalar tensor where a graph
+            knows the image size only when it runs.
+        old_size: columns of the matrix, an int.
+        dtype: float dtype of the matrix.
+
+    Returns:
+        A tensor of shape `(new_size, old_size)` whose rows sum to 1.
+    """
+    if isinstance(new_size, int):
+        steps = max(new_size - 1, 1)
+    else:
+        steps = ops.cast(ops.maximum(new_size - 1, 1), dtype)
+    centres = ops.arange(new_size, dtype=dtype) * (old_size - 1) / steps
+    samples = ops.arange(old_size, dtype=dtype)
+    distances = ops.abs(
+        ops.expand_dims(centres, 1) - ops.expand_dims(samples, 0)
+    )
+    return ops.maximum(1 - distances, 0)
+
+
+def sincos_2d(rows, columns, hidden_dim, dtype="float32"):
+    """Returns fixed sine-cosine positions of a grid, without any weights.
+
+    With `omega_k = 10000 ** (-k / (D / 4 - 1))`, the vector of row `y` and
+    column `x` is `[sin(x omega), cos(x omega), sin(y omega), cos(y omega)]`.
+
+    Args:
+        rows: grid rows, an int or a scalar tensor.
+        columns: grid columns, an int or a scalar tensor.
+        hidden_dim: length D of a vector, a multiple of 4.
+        dtype: float dtype of the result.
+
+    Returns:
+        A tensor of shape `(rows, columns, hidden_dim)`.
+
+    Reference:
+        big_vision, `models/vit.py`, `posemb_sincos_2d`
+    """
+    quarter = hidden_dim // 4
+    exponents = np.arange(quarter) / max(quarter - 1, 1)
+    omega = ops.convert_to_tensor(SINCOS_TEMPERATURE**-exponents, dtype)
+
+    def waves(size):
+        angles = ops.expand_dims(ops.arange(size, dtype=dtype), 1) * omega
+        return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+
+    return _concatenate_axes(waves(rows), waves(columns))
+
+
+def _concatenate_axes(of_rows, of_columns):
+    """`(rows, D/2)` and `(columns, D/2)` -> `(rows, columns, D)`, X first."""
+    rows, half = ops.shape(of_rows)
+    columns, _ = ops.shape(of_columns)
+    x = ops.broadcast_to(ops.expand_dims(of_columns, 0), (rows, columns, half))
+    y = ops.broadcast_to(ops.expand_dims(of_rows, 1), (rows, columns, half))
+    return ops.concatenate([x, y], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class PositionEmbedding(keras.layers.Layer):
+    """Adds positions to tokens that come from a grid.
+
+    The tokens are the grid in row order, behind `num_prefix_tokens` tokens
+    that have no place in it (a class token), each of which has a row of the
+    table to itself. On another grid than the one the table is for, the grid
+    rows are resampled by corner-aligned linear interpolation, in at least
+    float32; prefix rows stay as they are.
+
+    Args:
+        kind: `"learned_1d"`, one free vector a token; `"learned_2d"`, one
+            vector of D/2 for each column and one for each row, concatenated;
+            `"sincos_2d"`, fixed.
+        grid_size: rows and columns of the grid the tables are for, an int or
+            a pair.
+        num_prefix_tokens: tokens in front of the grid. They have learned rows
+            in both learned kinds, and none (zeros) in the fixed one.
+
+    Call arguments:
+        tokens: tensor of shape
+            `(batch, num_prefix_tokens + rows * columns, hidden_dim)`.
+        grid_size: rows and columns of the grid at hand, ints or scalar
+            tensors. Defaults to the one the tables are for.
+
+    Returns:
+        A tensor of the shape of `tokens`.
+
+    Example:
+
+    >>> positions = keras_vit.layers.PositionEmbedding("learned_1d", (2, 3))
+    >>> positions(keras.ops.zeros((1, 6, 8))).shape
+    (1, 6, 8)
+    >>> positions(keras.ops.zeros((1, 20, 8)), grid_size=(4, 5)).shape
+    (1, 20, 8)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          sections 3.2 and D.4
+    """
+
+    def __init__(self, kind, grid_size, num_prefix_tokens=0, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = check_choice("kind", kind, POSITIONS)
+        self.grid_size = check_pair("grid_size", grid_size)
+        self.num_prefix_tokens = check_not_negative(
+            "num_prefix_tokens", num_prefix_tokens
+        )
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
+        dim = input_shape[-1]
+        divisor = {"learned_1d": 1, "learned_2d": 2, "sincos_2d": 4}[self.kind]
+        if dim % divisor:
+            raise ValueError(
+                f"`hidden_dim` must be a multiple of {divisor} for positions "
+                f"of kind {self.kind!r}. Received: hidden_dim={dim}"
+            )
+        rows, columns = self.grid_size
+        if self.kind == "learned_1d":
+            self.table = self._add_table(
+                "table", self.num_prefix_tokens + rows * columns, dim
+            )
+        elif self.kind == "learned_2d":
+            self.row_table = self._add_table("row_table", rows, dim // 2)
+            self.column_table = self._add_table(
+                "column_table", columns, dim // 2
+            )
+            if self.num_prefix_tokens:
+                self.prefix_table = self._add_table(
+                    "prefix_table", self.num_prefix_tokens, dim
+                )
+
+    def _add_table(self, name, rows, dim):
+        # N(0, 0.02) as in the official code (and BERT). Not autocast: tables
+        # are resampled in float32.
+        return self.add_weight(
+            name=name,
+            shape=(rows, dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            autocast=False,
+        )
+
+    def call(self, tokens, grid_size=None):
+        rows, columns = self.grid_size if grid_size is None else grid_size
+        table = self.positions(rows, columns, tokens.shape[-1])
+        return tokens + ops.cast(table, tokens.dtype)
+
+    def positions(self, rows, columns, hidden_dim):
+        """Returns the positions of a grid, prefix rows first.
+
+        Args:
+            rows: grid rows, an int or a scalar tensor.
+            columns: grid columns, an int or a scalar tensor.
+            hidden_dim: length of a vector.
+
+        Returns:
+            A tensor of shape `(num_prefix_tokens + rows * columns,
+            hidden_dim)`, in at least float32.
+        """
+        dtype = keras.backend.result_type(self.variable_dtype, "float32")
+        prefix = self.num_prefix_tokens
+        if self.kind == "learned_1d":
+            table = ops.cast(self.table, dtype)
+            if self._is_own_grid(rows, columns):
+                return table
+            grid = ops.reshape(table[prefix:], (*self.grid_size, hidden_dim))
+            grid = self._resize(grid, rows, columns)
+            prefix_rows = table[:prefix]
+        elif self.kind == "learned_2d":
+            of_rows = ops.cast(self.row_table, dtype)
+            of_columns = ops.cast(self.column_table, dtype)
+            if not self._is_own_grid(rows, columns):
+                old_rows, old_columns = self.grid_size
+                to_rows = linear_resize_matrix(rows, old_rows, dtype)
+                to_columns = linear_resize_matrix(columns, old_columns, dtype)
+                of_rows = ops.matmul(to_rows, of_rows)
+                of_columns = ops.matmul(to_columns, of_columns)
+            grid = _concatenate_axes(of_rows, of_columns)
+            if prefix:
+                prefix_rows = ops.cast(self.prefix_table, dtype)
+        else:
+            grid = sincos_2d(rows, columns, hidden_dim, dtype)
+            if prefix:
+                prefix_rows = ops.zeros((prefix, hidden_dim), dtype)
+        grid = ops.reshape(grid, (-1, hidden_dim))
+        if not prefix:
+            return grid
+        return ops.concatenate([prefix_rows, grid], axis=0)
+
+    def _is_own_grid(self, rows, columns):
+        # A size known only when a graph runs is a tensor: always resample.
+        known = isinstance(rows, int) and isinstance(columns, int)
+        return known and (rows, columns) == self.grid_size
+
+    def _resize(self, grid, rows, columns):
+        old_rows, old_columns = self.grid_size
+        to_rows = linear_resize_matrix(rows, old_rows, grid.dtype)
+        to_columns = linear_resize_matrix(columns, old_columns, grid.dtype)
+        grid = ops.einsum("Hh,hwd->Hwd", to_rows, grid)
+        return ops.einsum("Ww,Hwd->HWd", to_columns, grid)
+
+    def compute_output_shape(self, tokens_shape):
+        return tokens_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "grid_size": self.grid_size,
+            "num_prefix_tokens": self.num_prefix_tokens,
+        }

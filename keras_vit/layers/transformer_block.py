@@ -1,0 +1,194 @@
+"""The pre-norm transformer block.
+
+Dosovitskiy et al. 2021, equations 2 and 3:
+
+    z' = attention(norm(z)) + z
+    z  = mlp(norm(z')) + z'
+"""
+
+import keras
+
+from keras_vit.layers.arguments import (
+    check_epsilon,
+    check_rank,
+    check_rate,
+)
+from keras_vit.layers.attention import SelfAttention
+from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.mlp import MLP
+from keras_vit.layers.regularization import LayerScale, StochasticDepth
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class TransformerBlock(keras.layers.Layer):
+    """Attention and MLP, each layer-normed before and added after.
+
+    The two numbers of the paper's Table 1 make the ordinary block. Another
+    attention or MLP comes in as a layer of its own:
+
+        TransformerBlock(attention=SelfAttention(12, qk_norm=True),
+                         mlp=MLP(2048, activation="swiglu"))
+
+    Each branch goes through dropout, `LayerScale` and `StochasticDepth`, in
+    this order, where they are asked for.
+
+    Args:
+        num_heads: heads of the attention; or give `attention`.
+        mlp_dim: inner width of the MLP; or give `mlp`.
+        attention: a layer called as `attention(tokens, training=...)`, in
+            place of `SelfAttention(num_heads)`.
+        mlp: a layer called as `mlp(tokens, training=...)`, in place of
+            `MLP(mlp_dim, dropout=dropout)`.
+        dropout: rate in `[0, 1)` of dropout at the end of both branches, and
+            inside the MLP that `mlp_dim` makes: the places the official code
+            has it in. Scores are not dropped; see `SelfAttention`.
+        stochastic_depth: rate in `[0, 1)` of dropping a branch.
+        layer_scale: start value of `LayerScale` on both branches, or `None`
+            for no such layers.
+        epsilon: of the layer norms, above 0.
+        seed: int, for dropout and stochastic depth.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
+        training: whether dropout and stochastic depth are on.
+
+    Returns:
+        A tensor of the shape of `tokens`.
+
+    Example:
+
+    >>> block = keras_vit.layers.TransformerBlock(num_heads=4, mlp_dim=256)
+    >>> block(keras.ops.ones((2, 7, 64))).shape
+    (2, 7, 64)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          equations 2 and 3; `vit_jax/models_vit.py`, `Encoder1DBlock`
+    """
+
+    def __init__(
+        self,
+        num_heads=None,
+        mlp_dim=None,
+        *,
+        attention=None,
+        mlp=None,
+        dropout=0.0,
+        stochastic_depth=0.0,
+        layer_scale=None,
+        epsilon=EPSILON,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_either("num_heads", num_heads, "attention", attention)
+        _check_either("mlp_dim", mlp_dim, "mlp", mlp)
+        self.num_heads, self.mlp_dim = num_heads, mlp_dim
+        self.dropout = check_rate("dropout", dropout)
+        self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
+        self.layer_scale = layer_scale
+        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.seed = seed
+        self._own_attention = attention is None
+        self._own_mlp = mlp is None
+
+        # Parts that share a seed would drop in step.
+        seeds = [None if seed is None else seed + part for part in range(3)]
+        common = {"dtype": self.dtype_policy}
+        self.attention_norm = LayerNorm(
+            self.epsilon, name="attention_norm", **common
+        )
+        if attention is None:
+            attention = SelfAttention(num_heads, name="attention", **common)
+        self.attention = attention
+        self.mlp_norm = LayerNorm(self.epsilon, name="mlp_norm", **common)
+        if mlp is None:
+            mlp = MLP(
+                mlp_dim, dropout=dropout, seed=seeds[0], name="mlp", **common
+            )
+        self.mlp = mlp
+        self.branch_dropout = keras.layers.Dropout(
+            self.dropout, seed=seeds[1], **common
+        )
+        self.attention_scale = self.mlp_scale = None
+        if layer_scale is not None:
+            self.attention_scale = LayerScale(
+                layer_scale, name="attention_scale", **common
+            )
+            self.mlp_scale = LayerScale(layer_scale, name="mlp_scale", **common)
+        self.branch_depth = StochasticDepth(
+            self.stochastic_depth, seed=seeds[2], **common
+        )
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.attention_scale,
+            self.mlp_norm,
+            self.mlp,
+            self.mlp_scale,
+        ):
+            if layer is not None:
+                layer.build(input_shape)
+
+    def call(self, tokens, training=None):
+        # Keras hands `training` down to `attention` and `mlp`, which may be
+        # layers that do not take it.
+        x = self.attention(self.attention_norm(tokens))
+        tokens = tokens + self._regularize(x, self.attention_scale, training)
+        x = self.mlp(self.mlp_norm(tokens))
+        return tokens + self._regularize(x, self.mlp_scale, training)
+
+    def _regularize(self, x, scale, training):
+        x = self.branch_dropout(x, training=training)
+        if scale is not None:
+            x = scale(x)
+        return self.branch_depth(x, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "attention": None
+            if self._own_attention
+            else _serialize(self.attention),
+            "mlp": None if self._own_mlp else _serialize(self.mlp),
+            "dropout": self.dropout,
+            "stochastic_depth": self.stochastic_depth,
+            "layer_scale": self.layer_scale,
+            "epsilon": self.epsilon,
+            "seed": self.seed,
+        }
+        return composite_config(self, config)
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for name in ("attention", "mlp"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name]
+                )
+        return super().from_config(config)
+
+
+def _serialize(layer):
+    serialized = keras.saving.serialize_keras_object(layer)
+    # Rebuilt by the block, not on its own: so weights keep their paths.
+    serialized.pop("build_config", None)
+    return serialized
+
+
+def _check_either(number, value, part, layer):
+    if (value is None) == (layer is None):
+        raise ValueError(
+            f"Give either `{number}` or a layer `{part}`, and not both. "
+            f"Received: {number}={value!r}, {part}={layer!r}"
+        )

@@ -1,0 +1,289 @@
+"""The Vision Transformer as a functional Keras model.
+
+Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1 and figure 1; the
+official `vit_jax/models_vit.py`, `VisionTransformer`, whose defaults these
+are. Read `ViT` from top to bottom as the figure from bottom to top.
+"""
+
+import warnings
+
+import keras
+
+from keras_vit.layers import (
+    MLP,
+    AttentionPooling,
+    AveragePooling,
+    LayerNorm,
+    PatchEncoder,
+    Patches,
+    TokenPooling,
+    TransformerBlock,
+)
+from keras_vit.layers.arguments import (
+    check_choice,
+    check_pair,
+    check_positive,
+    check_rate,
+)
+from keras_vit.layers.layer_norm import EPSILON
+from keras_vit.variants import parse_variant
+
+POOLINGS = ("token", "average", "attention", "flatten", None)
+# The grid of position tables in models for images of any size: the one of
+# 224 x 224 pixels, on which nearly all public checkpoints were pre-trained.
+PRETRAINING_SIZE = 224
+
+
+def ViT(
+    variant,
+    *,
+    image_size=224,
+    num_channels=3,
+    num_classes=1000,
+    pooling="token",
+    position="learned_1d",
+    num_registers=0,
+    representation_dim=None,
+    head_bias=0.0,
+    classifier_activation=None,
+    include_rescaling=True,
+    remainder="error",
+    dropout=0.0,
+    stochastic_depth=0.0,
+    activation="gelu_tanh",
+    epsilon=EPSILON,
+    patch_encoder=None,
+    block=None,
+    data_format=None,
+    dtype=None,
+    name=None,
+):
+    """Builds a Vision Transformer.
+
+    The result is a functional `keras.Model`: it trains with `fit`, saves to
+    `.keras` and loads under every backend after `import keras_vit`. Its taps
+    are layers named `images`, `rescaling`, `patches`, `patch_encoder`,
+    `block_00`, `block_01`, ..., `encoder_norm`, `pooling`, `pre_logits` and
+    `head`; see `feature_extractor`.
+
+    Args:
+        variant: a name as the paper writes it, `"B/16"`, or a
+            `keras_vit.Variant` of your own.
+        image_size: height and width in pixels, an int or a pair, or `None`
+            for images of any size that the patch divides; position tables
+            are then those of 224 x 224, resampled for the image at hand.
+        num_channels: channels of the images.
+        num_classes: number of classes, or `None` to leave the head out.
+        pooling: `"token"`, the class token; `"average"` of the patch tokens,
+            `"attention"` with a learned query, or `"flatten"`, all tokens in
+            a row, three forms without a class token; `None`, no pooling and
+            no class token: the head sees each patch token by itself.
+        position: `"learned_1d"`, `"learned_2d"`, `"sincos_2d"` or `None`.
+        num_registers: register tokens, see `PatchEncoder`.
+        representation_dim: width of a dense layer with tanh before the head,
+            as the paper's pre-training has, or `None`.
+        head_bias: start value of the biases of the head, whose kernel starts
+            at zero. For a sigmoid loss over many classes, `-log(classes)`.
+        classifier_activation: activation of the head, as a Keras name.
+            Defaults to none: the model returns logits.
+        include_rescaling: whether the model itself maps pixels from [0, 255]
+            to the [-1, 1] that all official weights expect. If not, pass
+            images in [-1, 1].
+        remainder: what happens to an image that the patch does not divide:
+            `"error"`, `"crop"` or `"pad"`, see `Patches`.
+        dropout: rate in `[0, 1)`, after the positions and in every block.
+        stochastic_depth: rate in `[0, 1)` for the last block; it rises
+            linearly from 0 at the first.
+        activation: of the MLPs, `"gelu_tanh"` as in the official code,
+            `"gelu"` for weights of timm and Hugging Face, or `"swiglu"`.
+        epsilon: of the layer norms: 1e-6 in the official code and timm,
+            1e-12 in Hugging Face's ViT.
+        patch_encoder: a layer in place of the `PatchEncoder` made of the
+            arguments above.
+        block: a function from the index of a block, 0 to `num_layers - 1`,
+            to the layer that stands there, in place of `TransformerBlock`.
+        data_format: of the images, `"channels_last"` or `"channels_first"`.
+            Defaults to `keras.config.image_data_format()`.
+        dtype: dtype policy of all layers, by name or as an object. Logits are
+            float32 under every half-precision policy.
+        name: name of the model. Defaults to one made of the variant.
+
+    Returns:
+        A `keras.Model` from images of shape `(batch, height, width,
+        num_channels)`, pixels in [0, 255], to logits of shape `(batch,
+        num_classes)`.
+
+    Raises:
+        ValueError: if an argument breaks its rule.
+
+    Example:
+
+    >>> model = keras_vit.ViT("Ti/16", image_size=(64, 32), num_classes=10)
+    >>> model.predict(np.zeros((2, 64, 32, 3)), verbose=0).shape
+    (2, 10)
+
+    A block of one's own making:
+
+    >>> def block(index):
+    ...     return keras_vit.layers.TransformerBlock(
+    ...         num_heads=3, mlp_dim=768, layer_scale=1e-5
+    ...     )
+    >>> model = keras_vit.ViT("Ti/16", block=block)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          section 3.1
+    """
+    label = variant if isinstance(variant, str) else "custom"
+    variant = parse_variant(variant)
+    patch_size = check_pair("patch_size", variant.patch_size)
+    check_choice("pooling", pooling, POOLINGS)
+    check_rate("stochastic_depth", stochastic_depth)
+    if image_size is not None:
+        image_size = check_pair("image_size", image_size)
+    elif pooling == "flatten":
+        raise ValueError(
+            "`pooling='flatten'` needs images of one size. "
+            f"Received: image_size={image_size}"
+        )
+    if num_classes is not None:
+        check_positive("num_classes", num_classes)
+    data_format = check_choice(
+        "data_format",
+        data_format or keras.config.image_data_format(),
+        ("channels_last", "channels_first"),
+    )
+    dtype = keras.dtype_policies.get(dtype)
+    _warn_if_it_will_not_learn(dtype)
+
+    size = image_size or (None, None)
+    channels = (check_positive("num_channels", num_channels),)
+    channels_last = data_format == "channels_last"
+    images = keras.Input(
+        (*size, *channels) if channels_last else (*channels, *size),
+        name="images",
+    )
+    x = images
+    if include_rescaling:
+        # x / 127.5 - 1 takes [0, 255] to [-1, 1].
+        x = keras.layers.Rescaling(
+            1 / 127.5, offset=-1.0, name="rescaling", dtype=dtype
+        )(x)
+    x = Patches(
+        patch_size, remainder, data_format, name="patches", dtype=dtype
+    )(x)
+    if patch_encoder is None:
+        patch_encoder = PatchEncoder(
+            variant.hidden_dim,
+            position=position,
+            cls_token=pooling == "token",
+            num_registers=num_registers,
+            dropout=dropout,
+            epsilon=epsilon,
+            grid_size=None if image_size else _pretraining_grid(patch_size),
+            dtype=dtype,
+        )
+    x = _named(patch_encoder, "patch_encoder")(x)
+
+    for index in range(variant.num_layers):
+        if block is not None:
+            layer = block(index)
+        else:
+            depth = index / max(variant.num_layers - 1, 1)
+            layer = TransformerBlock(
+                variant.num_heads,
+                mlp=MLP(
+                    variant.mlp_dim,
+                    activation=activation,
+                    dropout=dropout,
+                    name="mlp",
+                    dtype=dtype,
+                ),
+                dropout=dropout,
+                stochastic_depth=stochastic_depth * depth,
+                epsilon=epsilon,
+                dtype=dtype,
+            )
+        x = _named(layer, f"block_{index:02d}")(x)
+    x = LayerNorm(epsilon, name="encoder_norm", dtype=dtype)(x)
+
+    if pooling == "token":
+        pool = TokenPooling(name="pooling", dtype=dtype)
+    elif pooling == "average":
+        prefix = getattr(patch_encoder, "num_prefix_tokens", 0)
+        pool = AveragePooling(prefix, name="pooling", dtype=dtype)
+    elif pooling == "attention":
+        pool = AttentionPooling(
+            variant.num_heads,
+            variant.mlp_dim,
+            activation=activation,
+            epsilon=epsilon,
+            name="pooling",
+            dtype=dtype,
+        )
+    elif pooling == "flatten":
+        pool = keras.layers.Flatten(
+            data_format="channels_last", name="pooling", dtype=dtype
+        )
+    else:
+        pool = _identity("pooling", dtype)
+    x = pool(x)
+
+    if representation_dim is None:
+        x = _identity("pre_logits", dtype)(x)
+    else:
+        x = keras.layers.Dense(
+            check_positive("representation_dim", representation_dim),
+            activation="tanh",
+            kernel_initializer="lecun_normal",
+            name="pre_logits",
+            dtype=dtype,
+        )(x)
+    if num_classes is not None:
+        x = keras.layers.Dense(
+            num_classes,
+            activation=classifier_activation,
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(head_bias),
+            name="head",
+            dtype="float32" if _is_half(dtype.compute_dtype) else dtype,
+        )(x)
+    if name is None:
+        name = f"vit_{label.lower().replace('/', '_')}"
+    return keras.Model(images, x, name=name)
+
+
+def _identity(name, dtype):
+    # `keras.layers.Identity` has no `get_config`, so it cannot be saved with
+    # a dtype policy.
+    return keras.layers.Activation("linear", name=name, dtype=dtype)
+
+
+def _named(layer, name):
+    """Gives a layer that is not built yet the name of its place."""
+    if layer.built:
+        raise ValueError(
+            f"The layer for '{name}' must be new: each place of a model has "
+            f"weights of its own. Received a layer already built: {layer!r}"
+        )
+    layer.name = name
+    return layer
+
+
+def _pretraining_grid(patch_size):
+    return tuple(max(PRETRAINING_SIZE // edge, 1) for edge in patch_size)
+
+
+def _is_half(dtype):
+    return dtype in ("float16", "bfloat16")
+
+
+def _warn_if_it_will_not_learn(policy):
+    if _is_half(policy.variable_dtype):
+        warnings.warn(
+            f"Weights in {policy.variable_dtype} are too coarse to learn: "
+            "most steps of an optimizer round to nothing. Use "
+            f"dtype='mixed_{policy.variable_dtype}' to train; the pure policy "
+            f"is good for inference. Received: dtype={policy.name!r}",
+            stacklevel=3,
+        )
