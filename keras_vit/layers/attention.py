@@ -15,12 +15,12 @@ from keras_vit.layers.arguments import (
     check_rank,
     check_rate,
 )
-from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.base import Layer, at_least_float32, parts
 from keras_vit.layers.layer_norm import EPSILON, LayerNorm
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(Layer):
     """Multi-head scaled dot-product attention of tokens to tokens.
 
     For each head, with `q = x U_q`, `k = x U_k`, `v = x U_v`:
@@ -96,9 +96,9 @@ class SelfAttention(keras.layers.Layer):
         self.epsilon = check_epsilon("epsilon", epsilon)
         self.seed = seed
 
-    def build(self, input_shape, queries_shape=None):
-        check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
-        hidden_dim = input_shape[-1]
+    def build(self, tokens_shape, queries_shape=None):
+        check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
+        hidden_dim = tokens_shape[-1]
         if self.head_dim is None and hidden_dim % self.num_heads:
             raise ValueError(
                 "`num_heads` must divide the width of the tokens unless "
@@ -109,36 +109,37 @@ class SelfAttention(keras.layers.Layer):
         heads = (self.num_heads, head_dim)
         self.scale = head_dim**-0.5
 
-        for name in ("query", "key", "value"):
-            projection = keras.layers.EinsumDense(
-                "btd,dhk->bthk",
-                output_shape=(None, *heads),
-                bias_axes="hk" if self.use_bias else None,
+        with parts():
+            for name in ("query", "key", "value"):
+                projection = keras.layers.EinsumDense(
+                    "btd,dhk->bthk",
+                    output_shape=(None, *heads),
+                    bias_axes="hk" if self.use_bias else None,
+                    kernel_initializer="glorot_uniform",
+                    name=name,
+                    dtype=self.dtype_policy,
+                )
+                projection.build(tokens_shape)
+                setattr(self, name, projection)
+            self.output_projection = keras.layers.EinsumDense(
+                "bthk,hkd->btd",
+                output_shape=(None, hidden_dim),
+                bias_axes="d" if self.use_output_bias else None,
                 kernel_initializer="glorot_uniform",
-                name=name,
+                name="output",
                 dtype=self.dtype_policy,
             )
-            projection.build(input_shape)
-            setattr(self, name, projection)
-        self.output_projection = keras.layers.EinsumDense(
-            "bthk,hkd->btd",
-            output_shape=(None, hidden_dim),
-            bias_axes="d" if self.use_output_bias else None,
-            kernel_initializer="glorot_uniform",
-            name="output",
-            dtype=self.dtype_policy,
-        )
-        self.output_projection.build((*input_shape[:2], *heads))
-        if self.qk_norm:
-            for name in ("query_norm", "key_norm"):
-                norm = LayerNorm(
-                    self.epsilon, name=name, dtype=self.dtype_policy
-                )
-                norm.build((*input_shape[:2], *heads))
-                setattr(self, name, norm)
-        self.score_dropout = keras.layers.Dropout(
-            self.dropout, seed=self.seed, dtype=self.dtype_policy
-        )
+            self.output_projection.build((*tokens_shape[:2], *heads))
+            if self.qk_norm:
+                for name in ("query_norm", "key_norm"):
+                    norm = LayerNorm(
+                        self.epsilon, name=name, dtype=self.dtype_policy
+                    )
+                    norm.build((*tokens_shape[:2], *heads))
+                    setattr(self, name, norm)
+            self.score_dropout = keras.layers.Dropout(
+                self.dropout, seed=self.seed, dtype=self.dtype_policy
+            )
 
     def call(
         self,
@@ -155,7 +156,9 @@ class SelfAttention(keras.layers.Layer):
             query, key = self.query_norm(query), self.key_norm(key)
 
         dropping = bool(training) and self.dropout > 0
-        if not return_attention_scores and not dropping:
+        # The fused path of Keras computes float64 in float32.
+        fused = self.compute_dtype != "float64"
+        if fused and not return_attention_scores and not dropping:
             x = ops.dot_product_attention(query, key, value, scale=self.scale)
             return self.output_projection(x)
 
@@ -169,9 +172,12 @@ class SelfAttention(keras.layers.Layer):
 
     def _scores(self, query, key):
         # Softmax in at least float32, as in the fused kernels.
-        dtype = keras.backend.result_type(query.dtype, "float32")
+        dtype = at_least_float32(self.compute_dtype)
         logits = ops.einsum("bthk,bshk->bhts", query, key)
         return ops.softmax(ops.cast(logits, dtype) * self.scale, axis=-1)
+
+    def compute_output_shape(self, tokens_shape, queries_shape=None):
+        return tokens_shape if queries_shape is None else queries_shape
 
     def compute_output_spec(
         self,
@@ -180,19 +186,16 @@ class SelfAttention(keras.layers.Layer):
         training=None,
         return_attention_scores=False,
     ):
-        output = keras.KerasTensor(
-            (tokens if queries is None else queries).shape,
-            dtype=self.compute_dtype,
-        )
+        shape = (tokens if queries is None else queries).shape
+        output = keras.KerasTensor(shape, dtype=self.compute_dtype)
         if not return_attention_scores:
             return output
-        batch, num_queries, _ = output.shape
-        shape = (batch, self.num_heads, num_queries, tokens.shape[1])
-        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        shape = (shape[0], self.num_heads, shape[1], tokens.shape[1])
+        dtype = at_least_float32(self.compute_dtype)
         return output, keras.KerasTensor(shape, dtype=dtype)
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "num_heads": self.num_heads,
             "head_dim": self.head_dim,
@@ -203,4 +206,3 @@ class SelfAttention(keras.layers.Layer):
             "epsilon": self.epsilon,
             "seed": self.seed,
         }
-        return composite_config(self, config)

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_vit.layers.arguments import check_epsilon
+from keras_vit.layers.base import at_least_float32
 
 # The value of Flax, hence of every official checkpoint. Keras' default is 1e-3.
 EPSILON = 1e-6
@@ -37,10 +38,10 @@ def layer_norm(x, gamma, beta, epsilon=EPSILON):
     Returns:
         A tensor of the shape and dtype of `x`.
     """
-    if keras.backend.backend() == "torch":
+    dtype = at_least_float32(keras.backend.standardize_dtype(x.dtype))
+    if keras.backend.backend() == "torch" and dtype == "float32":
         # PyTorch has one fused kernel each way, and Keras calls it.
         return ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
-    dtype = keras.backend.result_type(x.dtype, "float32")
 
     def statistics(x):
         x = ops.cast(x, dtype)
@@ -70,11 +71,12 @@ def layer_norm(x, gamma, beta, epsilon=EPSILON):
 
         return ops.cast(normalized * gamma + beta, x.dtype), gradient
 
-    # Plain tensors: a custom gradient must not capture Keras variables.
+    # Copies are plain tensors. TensorFlow would take a variable for one that
+    # the function uses behind the back of its custom gradient.
     return normalize(
         ops.convert_to_tensor(x),
-        ops.convert_to_tensor(gamma, dtype),
-        ops.convert_to_tensor(beta, dtype),
+        ops.cast(ops.copy(gamma), dtype),
+        ops.cast(ops.copy(beta), dtype),
     )
 
 

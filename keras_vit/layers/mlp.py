@@ -13,13 +13,13 @@ from keras_vit.layers.arguments import (
     check_rank,
     check_rate,
 )
-from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.base import Layer, parts
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "swiglu")
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class MLP(keras.layers.Layer):
+class MLP(Layer):
     """Widens each token to `mlp_dim`, applies a non-linearity, narrows again.
 
         gelu:   y = gelu(x W_1 + b_1) W_2 + b_2
@@ -69,15 +69,16 @@ class MLP(keras.layers.Layer):
     def build(self, input_shape):
         check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
         inner_shape = (*input_shape[:-1], self.mlp_dim)
-        self.hidden = self._dense("hidden", self.mlp_dim, input_shape)
-        if self.activation == "swiglu":
-            self.gate = self._dense("gate", self.mlp_dim, input_shape)
-        self.output_projection = self._dense(
-            "output", input_shape[-1], inner_shape
-        )
-        self.hidden_dropout = keras.layers.Dropout(
-            self.dropout, seed=self.seed, dtype=self.dtype_policy
-        )
+        with parts():
+            self.hidden = self._dense("hidden", self.mlp_dim, input_shape)
+            if self.activation == "swiglu":
+                self.gate = self._dense("gate", self.mlp_dim, input_shape)
+            self.output_projection = self._dense(
+                "output", input_shape[-1], inner_shape
+            )
+            self.hidden_dropout = keras.layers.Dropout(
+                self.dropout, seed=self.seed, dtype=self.dtype_policy
+            )
 
     def _dense(self, name, units, input_shape):
         layer = keras.layers.Dense(
@@ -103,11 +104,10 @@ class MLP(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "mlp_dim": self.mlp_dim,
             "activation": self.activation,
             "dropout": self.dropout,
             "seed": self.seed,
         }
-        return composite_config(self, config)

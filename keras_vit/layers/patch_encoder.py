@@ -18,13 +18,13 @@ from keras_vit.layers.arguments import (
     check_rank,
     check_rate,
 )
-from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.base import Layer, parts
 from keras_vit.layers.layer_norm import EPSILON, LayerNorm
 from keras_vit.layers.position import POSITIONS, PositionEmbedding
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class PatchEncoder(keras.layers.Layer):
+class PatchEncoder(Layer):
     """Projects patches, adds class token, registers and positions, flattens.
 
     The sequence is: class token, registers, patches in row order. Positions
@@ -101,23 +101,24 @@ class PatchEncoder(keras.layers.Layer):
         )
         self.seed = seed
 
-        if self.norm_before:
-            self.patch_norm = LayerNorm(
-                self.epsilon, name="patch_norm", dtype=self.dtype_policy
+        with parts():
+            if self.norm_before:
+                self.patch_norm = LayerNorm(
+                    self.epsilon, name="patch_norm", dtype=self.dtype_policy
+                )
+            self.projection = keras.layers.Dense(
+                self.hidden_dim,
+                kernel_initializer="lecun_normal",  # as a Flax convolution
+                name="projection",
+                dtype=self.dtype_policy,
             )
-        self.projection = keras.layers.Dense(
-            self.hidden_dim,
-            kernel_initializer="lecun_normal",  # as a Flax convolution
-            name="projection",
-            dtype=self.dtype_policy,
-        )
-        if self.norm_after:
-            self.embedding_norm = LayerNorm(
-                self.epsilon, name="embedding_norm", dtype=self.dtype_policy
+            if self.norm_after:
+                self.embedding_norm = LayerNorm(
+                    self.epsilon, name="embedding_norm", dtype=self.dtype_policy
+                )
+            self.position_dropout = keras.layers.Dropout(
+                self.dropout, seed=seed, dtype=self.dtype_policy
             )
-        self.position_dropout = keras.layers.Dropout(
-            self.dropout, seed=seed, dtype=self.dtype_policy
-        )
 
     @property
     def num_prefix_tokens(self):
@@ -155,13 +156,14 @@ class PatchEncoder(keras.layers.Layer):
                     f"input shape={tuple(input_shape)}"
                 )
             with_cls = self.cls_token and self.position_of_cls_token
-            self.position_embedding = PositionEmbedding(
-                self.position,
-                grid_size,
-                num_prefix_tokens=int(with_cls),
-                name="position_embedding",
-                dtype=self.dtype_policy,
-            )
+            with parts():
+                self.position_embedding = PositionEmbedding(
+                    self.position,
+                    grid_size,
+                    num_prefix_tokens=int(with_cls),
+                    name="position_embedding",
+                    dtype=self.dtype_policy,
+                )
             self.position_embedding.build((None, None, self.hidden_dim))
 
     def call(self, patches, training=None):
@@ -206,7 +208,7 @@ class PatchEncoder(keras.layers.Layer):
         return (batch, tokens, self.hidden_dim)
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
             "position": self.position,
@@ -220,4 +222,3 @@ class PatchEncoder(keras.layers.Layer):
             "grid_size": self.grid_size,
             "seed": self.seed,
         }
-        return composite_config(self, config)

@@ -14,7 +14,7 @@ from keras_vit.layers.arguments import (
     check_rank,
 )
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.base import Layer, parts
 from keras_vit.layers.layer_norm import EPSILON, LayerNorm
 from keras_vit.layers.mlp import MLP
 
@@ -103,7 +103,7 @@ class AveragePooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(Layer):
     """A learned query attends to all tokens; an MLP refines what it found.
 
         x = attention(query=probe, key=value=tokens)
@@ -146,10 +146,13 @@ class AttentionPooling(keras.layers.Layer):
         self.mlp_dim = mlp_dim
         self.activation = activation
         self.epsilon = check_epsilon("epsilon", epsilon)
-        common = {"dtype": self.dtype_policy}
-        self.attention = SelfAttention(num_heads, name="attention", **common)
-        self.norm = LayerNorm(self.epsilon, name="norm", **common)
-        self.mlp = MLP(mlp_dim, activation=activation, name="mlp", **common)
+        with parts():
+            common = {"dtype": self.dtype_policy}
+            self.attention = SelfAttention(
+                num_heads, name="attention", **common
+            )
+            self.norm = LayerNorm(self.epsilon, name="norm", **common)
+            self.mlp = MLP(mlp_dim, activation=activation, name="mlp", **common)
 
     def build(self, input_shape):
         check_rank(self, input_shape, 3, _AXES)
@@ -173,14 +176,13 @@ class AttentionPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[2])
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "num_heads": self.num_heads,
             "mlp_dim": self.mlp_dim,
             "activation": self.activation,
             "epsilon": self.epsilon,
         }
-        return composite_config(self, config)
 
 
 def _check_longer(layer, shape, name, count):

@@ -16,6 +16,7 @@ from keras_vit.layers.arguments import (
     check_pair,
     check_rank,
 )
+from keras_vit.layers.base import at_least_float32
 
 POSITIONS = ("learned_1d", "learned_2d", "sincos_2d")
 # The MoCo v3 form that big_vision uses.
@@ -190,7 +191,7 @@ class PositionEmbedding(keras.layers.Layer):
             A tensor of shape `(num_prefix_tokens + rows * columns,
             hidden_dim)`, in at least float32.
         """
-        dtype = keras.backend.result_type(self.variable_dtype, "float32")
+        dtype = at_least_float32(self.variable_dtype)
         prefix = self.num_prefix_tokens
         if self.kind == "learned_1d":
             table = ops.cast(self.table, dtype)

@@ -10,10 +10,11 @@ import keras
 from keras import ops
 
 from keras_vit.layers.arguments import check_rate
+from keras_vit.layers.base import Layer
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class StochasticDepth(keras.layers.Layer):
+class StochasticDepth(Layer):
     """Drops a residual branch for whole examples, in training only.
 
     Each example of a batch keeps its branch with probability `1 - rate`, and

@@ -9,19 +9,20 @@ Dosovitskiy et al. 2021, equations 2 and 3:
 import keras
 
 from keras_vit.layers.arguments import (
+    check_choice,
     check_epsilon,
     check_rank,
     check_rate,
 )
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.dtypes import composite_config
+from keras_vit.layers.base import Layer, parts
 from keras_vit.layers.layer_norm import EPSILON, LayerNorm
-from keras_vit.layers.mlp import MLP
+from keras_vit.layers.mlp import ACTIVATIONS, MLP
 from keras_vit.layers.regularization import LayerScale, StochasticDepth
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Layer):
     """Attention and MLP, each layer-normed before and added after.
 
     The two numbers of the paper's Table 1 make the ordinary block. Another
@@ -39,7 +40,8 @@ class TransformerBlock(keras.layers.Layer):
         attention: a layer called as `attention(tokens, training=...)`, in
             place of `SelfAttention(num_heads)`.
         mlp: a layer called as `mlp(tokens, training=...)`, in place of
-            `MLP(mlp_dim, dropout=dropout)`.
+            `MLP(mlp_dim, activation=activation, dropout=dropout)`.
+        activation: of the MLP that `mlp_dim` makes, see `MLP`.
         dropout: rate in `[0, 1)` of dropout at the end of both branches, and
             inside the MLP that `mlp_dim` makes: the places the official code
             has it in. Scores are not dropped; see `SelfAttention`.
@@ -74,6 +76,7 @@ class TransformerBlock(keras.layers.Layer):
         *,
         attention=None,
         mlp=None,
+        activation="gelu_tanh",
         dropout=0.0,
         stochastic_depth=0.0,
         layer_scale=None,
@@ -85,6 +88,7 @@ class TransformerBlock(keras.layers.Layer):
         _check_either("num_heads", num_heads, "attention", attention)
         _check_either("mlp_dim", mlp_dim, "mlp", mlp)
         self.num_heads, self.mlp_dim = num_heads, mlp_dim
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
         self.dropout = check_rate("dropout", dropout)
         self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         self.layer_scale = layer_scale
@@ -93,33 +97,41 @@ class TransformerBlock(keras.layers.Layer):
         self._own_attention = attention is None
         self._own_mlp = mlp is None
 
-        # Parts that share a seed would drop in step.
-        seeds = [None if seed is None else seed + part for part in range(3)]
-        common = {"dtype": self.dtype_policy}
-        self.attention_norm = LayerNorm(
-            self.epsilon, name="attention_norm", **common
-        )
-        if attention is None:
-            attention = SelfAttention(num_heads, name="attention", **common)
-        self.attention = attention
-        self.mlp_norm = LayerNorm(self.epsilon, name="mlp_norm", **common)
-        if mlp is None:
-            mlp = MLP(
-                mlp_dim, dropout=dropout, seed=seeds[0], name="mlp", **common
+        with parts():
+            # Parts that share a seed would drop in step.
+            seeds = [None if seed is None else seed + part for part in range(3)]
+            common = {"dtype": self.dtype_policy}
+            self.attention_norm = LayerNorm(
+                self.epsilon, name="attention_norm", **common
             )
-        self.mlp = mlp
-        self.branch_dropout = keras.layers.Dropout(
-            self.dropout, seed=seeds[1], **common
-        )
-        self.attention_scale = self.mlp_scale = None
-        if layer_scale is not None:
-            self.attention_scale = LayerScale(
-                layer_scale, name="attention_scale", **common
+            if attention is None:
+                attention = SelfAttention(num_heads, name="attention", **common)
+            self.attention = attention
+            self.mlp_norm = LayerNorm(self.epsilon, name="mlp_norm", **common)
+            if mlp is None:
+                mlp = MLP(
+                    mlp_dim,
+                    activation=activation,
+                    dropout=dropout,
+                    seed=seeds[0],
+                    name="mlp",
+                    **common,
+                )
+            self.mlp = mlp
+            self.branch_dropout = keras.layers.Dropout(
+                self.dropout, seed=seeds[1], **common
             )
-            self.mlp_scale = LayerScale(layer_scale, name="mlp_scale", **common)
-        self.branch_depth = StochasticDepth(
-            self.stochastic_depth, seed=seeds[2], **common
-        )
+            self.attention_scale = self.mlp_scale = None
+            if layer_scale is not None:
+                self.attention_scale = LayerScale(
+                    layer_scale, name="attention_scale", **common
+                )
+                self.mlp_scale = LayerScale(
+                    layer_scale, name="mlp_scale", **common
+                )
+            self.branch_depth = StochasticDepth(
+                self.stochastic_depth, seed=seeds[2], **common
+            )
 
     def build(self, input_shape):
         check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
@@ -135,11 +147,12 @@ class TransformerBlock(keras.layers.Layer):
                 layer.build(input_shape)
 
     def call(self, tokens, training=None):
-        # Keras hands `training` down to `attention` and `mlp`, which may be
-        # layers that do not take it.
-        x = self.attention(self.attention_norm(tokens))
+        # Keras drops `training` for a layer that does not take it. Handed down
+        # by name it also reaches a block that is recomputed in the backward
+        # pass, outside of Keras' own call context.
+        x = self.attention(self.attention_norm(tokens), training=training)
         tokens = tokens + self._regularize(x, self.attention_scale, training)
-        x = self.mlp(self.mlp_norm(tokens))
+        x = self.mlp(self.mlp_norm(tokens), training=training)
         return tokens + self._regularize(x, self.mlp_scale, training)
 
     def _regularize(self, x, scale, training):
@@ -152,7 +165,7 @@ class TransformerBlock(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "num_heads": self.num_heads,
             "mlp_dim": self.mlp_dim,
@@ -160,13 +173,13 @@ class TransformerBlock(keras.layers.Layer):
             if self._own_attention
             else _serialize(self.attention),
             "mlp": None if self._own_mlp else _serialize(self.mlp),
+            "activation": self.activation,
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
             "layer_scale": self.layer_scale,
             "epsilon": self.epsilon,
             "seed": self.seed,
         }
-        return composite_config(self, config)
 
     @classmethod
     def from_config(cls, config):

@@ -10,7 +10,6 @@ import warnings
 import keras
 
 from keras_vit.layers import (
-    MLP,
     AttentionPooling,
     AveragePooling,
     LayerNorm,
@@ -192,13 +191,8 @@ def ViT(
             depth = index / max(variant.num_layers - 1, 1)
             layer = TransformerBlock(
                 variant.num_heads,
-                mlp=MLP(
-                    variant.mlp_dim,
-                    activation=activation,
-                    dropout=dropout,
-                    name="mlp",
-                    dtype=dtype,
-                ),
+                variant.mlp_dim,
+                activation=activation,
                 dropout=dropout,
                 stochastic_depth=stochastic_depth * depth,
                 epsilon=epsilon,
@@ -250,7 +244,10 @@ def ViT(
         )(x)
     if name is None:
         name = f"vit_{label.lower().replace('/', '_')}"
-    return keras.Model(images, x, name=name)
+    # Under `keras.RematScope` the layers are recomputed, not the model as a
+    # whole on top of that.
+    with keras.RematScope(mode=None):
+        return keras.Model(images, x, name=name)
 
 
 def _identity(name, dtype):
