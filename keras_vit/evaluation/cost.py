@@ -29,6 +29,11 @@ class Cost:
     Args:
         parameters: numbers in all weights, random states left out.
         macs: multiply-accumulates of one forward pass over one image.
+
+    Example:
+
+    >>> Cost(parameters=10, macs=200) + Cost(parameters=1, macs=20) * 2
+    Cost(parameters=12, macs=240)
     """
 
     parameters: int
@@ -65,7 +70,7 @@ def cost(model, **arguments):
     Example:
 
     >>> keras_vit.cost("B/16")
-    Cost(parameters=86567656, macs=17564197632)
+    Cost(parameters=86567656, macs=17563828224)
     >>> keras_vit.cost("B/16", image_size=384).macs / 1e9
     55.484...
     """

@@ -117,7 +117,7 @@ class SelfAttention(Layer):
                     bias_axes="hk" if self.use_bias else None,
                     kernel_initializer="glorot_uniform",
                     name=name,
-                    dtype=self.dtype_policy,
+                    dtype=self.part_policy(name),
                 )
                 projection.build(tokens_shape)
                 setattr(self, name, projection)
@@ -127,7 +127,7 @@ class SelfAttention(Layer):
                 bias_axes="d" if self.use_output_bias else None,
                 kernel_initializer="glorot_uniform",
                 name="output",
-                dtype=self.dtype_policy,
+                dtype=self.part_policy("output"),
             )
             self.output_projection.build((*tokens_shape[:2], *heads))
             if self.qk_norm:

@@ -34,21 +34,30 @@ class Layer(keras.layers.Layer):
 
     def get_config(self):
         config = super().get_config()
-        own = self.dtype_policy
-        if isinstance(own, DTypePolicyMap):
-            # Rebuilt from such a config: Keras keeps the map up to date.
-            return config
         # Keras keys policies by layer path; the `dtype` argument takes the
-        # map back and hands it to the sub-layers.
+        # map back, and `part_policy` looks a sub-layer up in it.
         policies = {
             layer.path: layer.dtype_policy
             for layer in self._flatten_layers(include_self=False)
             if layer.quantization_mode is not None
-            and not isinstance(layer.dtype_policy, DTypePolicyMap)
         }
         if policies:
-            config["dtype"] = serialize(DTypePolicyMap(own, policies))
+            default = self.dtype_policy
+            if isinstance(default, DTypePolicyMap):
+                default = default.default_policy
+            config["dtype"] = serialize(DTypePolicyMap(default, policies))
         return config
+
+    def part_policy(self, name):
+        """Returns the dtype policy of the sub-layer of this name, in `build`.
+
+        A leaf gets a policy of its own, never the map of its parent, with
+        which Keras' dense layers cannot be saved again.
+        """
+        policy = self.dtype_policy
+        if isinstance(policy, DTypePolicyMap):
+            return policy[f"{self.path}/{name}"]
+        return policy
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
         """Makes `call` forget its activations and recompute them backwards.

@@ -86,7 +86,7 @@ class MLP(Layer):
             kernel_initializer="glorot_uniform",
             bias_initializer=keras.initializers.RandomNormal(stddev=1e-6),
             name=name,
-            dtype=self.dtype_policy,
+            dtype=self.part_policy(name),
         )
         layer.build(input_shape)
         return layer

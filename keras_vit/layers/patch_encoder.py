@@ -106,12 +106,6 @@ class PatchEncoder(Layer):
                 self.patch_norm = LayerNorm(
                     self.epsilon, name="patch_norm", dtype=self.dtype_policy
                 )
-            self.projection = keras.layers.Dense(
-                self.hidden_dim,
-                kernel_initializer="lecun_normal",  # as a Flax convolution
-                name="projection",
-                dtype=self.dtype_policy,
-            )
             if self.norm_after:
                 self.embedding_norm = LayerNorm(
                     self.epsilon, name="embedding_norm", dtype=self.dtype_policy
@@ -129,6 +123,13 @@ class PatchEncoder(Layer):
         check_rank(self, input_shape, 4, "(batch, rows, columns, patch_dim)")
         if self.norm_before:
             self.patch_norm.build(input_shape)
+        with parts():
+            self.projection = keras.layers.Dense(
+                self.hidden_dim,
+                kernel_initializer="lecun_normal",  # as a Flax convolution
+                name="projection",
+                dtype=self.part_policy("projection"),
+            )
         self.projection.build(input_shape)
         if self.norm_after:
             self.embedding_norm.build((*input_shape[:-1], self.hidden_dim))

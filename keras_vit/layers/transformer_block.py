@@ -142,6 +142,8 @@ class TransformerBlock(Layer):
             self.mlp_norm,
             self.mlp,
             self.mlp_scale,
+            self.branch_dropout,
+            self.branch_depth,
         ):
             if layer is not None:
                 layer.build(input_shape)

@@ -1,0 +1,167 @@
+"""The house as a whole: imports, arrows, names, docstrings."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import environment
+
+import keras_vit
+
+PACKAGE = pathlib.Path(keras_vit.__file__).parent
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages([str(PACKAGE)], prefix="keras_vit.")
+)
+
+# Which rooms a room may use, besides itself (docs: the house in design).
+MAY_USE = {
+    "layers": set(),
+    "variants": {"layers"},
+    "models": {"layers", "variants"},
+    "inference": {"layers"},
+    "training": {"layers"},
+    "datasets": {"layers", "training"},
+    "evaluation": {"layers", "variants", "models", "inference"},
+}
+FORBIDDEN = {"tensorflow", "jax", "torch", "matplotlib", "PIL", "sklearn"}
+
+
+def imports(module, top_level_only):
+    tree = ast.parse(pathlib.Path(module).read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def room(name):
+    return name.split(".")[1] if "." in name else ""
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=str)
+def test_arrows_point_down(file):
+    own = file.relative_to(PACKAGE).with_suffix("").parts[0]
+    for name in imports(file, top_level_only=True):
+        assert name.split(".")[0] not in FORBIDDEN, name
+        if name.startswith("keras_vit") and own != "__init__":
+            assert room(name) in MAY_USE[own] | {own}, f"{own} -> {name}"
+    for name in imports(file, top_level_only=False):
+        assert not name.startswith("keras.src"), name
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_import_brings_in_no_other_backend_and_no_plots(backend):
+    """Faults case 42; the backend itself is Keras' business."""
+    pytest.importorskip(backend)
+    heavy = {"tensorflow", "jax", "torch"} - {backend}
+    code = f"""
+import sys, keras
+before = set(sys.modules)
+import keras_vit
+new = set(sys.modules) - before
+heavy = {heavy | {"matplotlib", "PIL", "sklearn", "scipy", "pooch"}}
+assert not heavy & new, heavy & new
+"""
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(backend),
+        check=True,
+        timeout=120,
+    )
+
+
+def test_works_where_no_other_backend_is_installed():
+    """A model is built, trained and saved with the others out of reach."""
+    backend = keras.backend.backend()
+    absent = sorted({"tensorflow", "jax", "torch"} - {backend})
+    code = f"""
+from importlib.machinery import PathFinder
+find_spec = PathFinder.find_spec
+def find_the_rest(name, *rest):
+    absent = name.split(".")[0] in {absent}
+    return None if absent else find_spec(name, *rest)
+PathFinder.find_spec = find_the_rest
+import numpy as np, keras, keras_vit
+model = keras_vit.ViT(keras_vit.Variant(1, 8, 16, 2, 4), image_size=8)
+model.compile(**keras_vit.recipes.adamw(4))
+model.fit(np.zeros((2, 8, 8, 3)), np.zeros(2, "int32"), verbose=0)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(backend),
+        check=True,
+        timeout=240,
+    )
+
+
+def public_objects():
+    for owner in (keras_vit, keras_vit.layers, keras_vit.recipes):
+        for name in owner.__all__:
+            yield f"{owner.__name__}.{name}", getattr(owner, name)
+
+
+@pytest.mark.parametrize(
+    "name, thing",
+    [
+        (name, thing)
+        for name, thing in public_objects()
+        if inspect.isclass(thing) or inspect.isfunction(thing)
+    ],
+)
+def test_public_names_are_documented(name, thing):
+    text = inspect.getdoc(thing)
+    assert text and text == inspect.cleandoc(thing.__doc__)
+    parameters = [
+        parameter
+        for parameter in inspect.signature(thing).parameters.values()
+        if parameter.name != "self"
+    ]
+    if parameters:
+        assert "Args:" in text, name
+    for parameter in parameters:
+        label = parameter.name
+        if parameter.kind is parameter.VAR_KEYWORD:
+            if inspect.isclass(thing):
+                continue  # those of `keras.layers.Layer`
+            label = f"**{label}"
+        assert f" {label}:" in text, f"{name}: {label}"
+    assert "Example:" in text or "```python" in text, name
+
+
+class AnyShape(doctest.OutputChecker):
+    """Shapes are tuples in the docstrings, and print so on JAX alone."""
+
+    def check_output(self, want, got, optionflags):
+        got = re.sub(r"(?:torch\.Size|TensorShape)\(\[(.*?)\]\)", r"(\1)", got)
+        return super().check_output(want, got, optionflags)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module):
+    module = importlib.import_module(module)
+    names = {"keras": keras, "np": np, "keras_vit": keras_vit}
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(checker=AnyShape(), optionflags=flags)
+    for test in finder.find(module, extraglobs=names):
+        runner.run(test)
+    assert runner.failures == 0
+
+
+def test_version_is_that_of_the_changelog():
+    changelog = PACKAGE.parent / "CHANGELOG.md"
+    if not changelog.exists():
+        pytest.skip("installed without the repository around it")
+    assert f"## [{keras_vit.__version__}]" in changelog.read_text()
