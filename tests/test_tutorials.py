@@ -1,0 +1,130 @@
+"""Tutorials: scripts and notebooks agree, and the scripts still run."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import pytest
+from conftest import environment
+
+TUTORIALS = pathlib.Path(__file__).parents[1] / "tutorials"
+SCRIPTS = sorted((TUTORIALS / "src").glob("*.py"))
+NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
+
+# Text that makes a tutorial small, and what stands there instead.
+SMALL = {
+    "01_quickstart": {
+        "epochs = 50\n": "epochs = 1\n",
+        "expected_accuracy = 0.97 ": "expected_accuracy = 0.0 ",
+    },
+}
+
+each_notebook = pytest.mark.parametrize(
+    "path", NOTEBOOKS, ids=lambda path: path.stem
+)
+
+
+def cells(path, kind):
+    notebook = json.loads(path.read_text())
+    return [c for c in notebook["cells"] if c["cell_type"] == kind]
+
+
+def test_every_script_has_a_notebook():
+    assert [p.stem for p in SCRIPTS] == [p.stem for p in NOTEBOOKS] != []
+    assert set(SMALL) == {p.stem for p in SCRIPTS}
+
+
+def test_table_of_tutorials_is_complete():
+    table = (TUTORIALS / "README.md").read_text()
+    assert re.findall(r"\((\d\d_\w+)\.ipynb\)", table) == [
+        path.stem for path in NOTEBOOKS
+    ]
+
+
+@each_notebook
+def test_pair_is_in_sync(path):
+    jupytext = pytest.importorskip("jupytext")
+    script = TUTORIALS / "src" / f"{path.stem}.py"
+
+    def content(path):
+        notebook = jupytext.read(path)
+        return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+    assert content(path) == content(script)
+
+
+@each_notebook
+def test_outputs_are_there_and_whole(path):
+    code = cells(path, "code")
+    counts = [cell["execution_count"] for cell in code]
+    assert counts == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert outputs
+    assert not [o for o in outputs if o["output_type"] == "error"]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+
+
+@each_notebook
+def test_notebook_is_small_and_of_no_one_machine(path):
+    assert path.stat().st_size <= 1_000_000
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"] == {
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
+        "language_info": {"name": "python"},
+    }
+    assert all(cell["metadata"] == {} for cell in notebook["cells"])
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            # Not in figures, whose base64 may spell anything.
+            text = json.dumps(
+                [output.get("text"), output.get("data", {}).get("text/plain")]
+            )
+            local = r"/(home|Users|root|tmp|work|opt)/|[A-Z]:\\\\|://localhost"
+            assert not re.search(local, text), text
+
+
+@each_notebook
+def test_form(path):
+    """Short cells, one title, no promise that is not kept."""
+    text = [
+        "".join(cell["source"]).splitlines() for cell in cells(path, "markdown")
+    ]
+    assert text[0][0].startswith("# ")
+    words = sum(len(line.split()) for lines in text for line in lines)
+    assert 700 <= words <= 1600
+    for cell in cells(path, "code"):
+        assert len("".join(cell["source"]).splitlines()) <= 25
+    assert not re.search(r"@[A-Z]+@", path.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_script_runs(script, tmp_path):
+    for package in ("sklearn", "matplotlib"):
+        pytest.importorskip(package)
+    code = script.read_text()
+    for old, new in SMALL[script.stem].items():
+        assert code.count(old) == 1
+        code = code.replace(old, new)
+    small = tmp_path / script.name
+    small.write_text(code)
+    result = subprocess.run(
+        [sys.executable, small],
+        cwd=tmp_path,
+        env=environment(keras.backend.backend()),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    output = tmp_path / "outputs" / "quickstart"
+    assert (tmp_path / "digits.keras").is_file()
+    for name in ("digits", "learning_curve", "predictions"):
+        assert (output / f"{name}.png").stat().st_size > 1000
+    assert "differ by at most" in result.stdout
