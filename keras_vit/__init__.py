@@ -1,6 +1,6 @@
 """Vision Transformers for Keras 3, on TensorFlow, JAX and PyTorch."""
 
-from keras_vit import layers
+from keras_vit import datasets, layers
 from keras_vit.evaluation import Cost, cost
 from keras_vit.inference import check_labels, evaluate, predict
 from keras_vit.models import ViT, feature_extractor
@@ -21,6 +21,7 @@ __all__ = [
     "augmentation",
     "check_labels",
     "cost",
+    "datasets",
     "evaluate",
     "feature_extractor",
     "freeze",

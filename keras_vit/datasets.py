@@ -29,11 +29,11 @@ def load(name):
     |---|---|---|---|---|---|
     | `"digits"` | 1,797 | 8 x 8 x 1 | 10 | 599, stratified | scikit-learn |
 
-    The digits were written by 43 people and scanned (Alpaydin and Kaynak,
-    1998). Scikit-learn carries the test part of that collection, in which
-    pixels count dots of ink from 0 to 16; here they are spread over [0, 255].
-    The split into two thirds and one third is this library's own, the same in
-    every call and on every machine.
+    The digits are scans of the handwriting of 13 people (Alpaydin and Kaynak,
+    1998). Their pixels count dots of ink from 0 to 16; here they are spread
+    over [0, 255]. The split into two thirds and one third is this library's
+    own, the same in every call and on every machine; each hand is likely to
+    be in both parts, so it tests new digits rather than new writers.
 
     Args:
         name: name of the set, from the table above.

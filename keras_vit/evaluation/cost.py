@@ -19,7 +19,7 @@ from keras_vit.layers import (
     TransformerBlock,
 )
 from keras_vit.models import ViT
-from keras_vit.variants import Variant, parse_variant
+from keras_vit.variants import parse_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,6 @@ class Cost:
     def __add__(self, other):
         return Cost(self.parameters + other.parameters, self.macs + other.macs)
 
-    def __sub__(self, other):
-        return Cost(self.parameters - other.parameters, self.macs - other.macs)
-
     def __mul__(self, times):
         return Cost(self.parameters * times, self.macs * times)
 
@@ -55,9 +52,9 @@ def cost(model, **arguments):
     Args:
         model: a functional `keras.Model` made of this library's layers and
             dense layers, for images of one size; or a variant, by name or as
-            a `keras_vit.Variant`. Of a variant only two models are built, of
-            one and of two blocks, whose difference is the cost of a block: so
-            variants of billions of parameters are counted in a second.
+            a `keras_vit.Variant`. Of a variant a model with one block is
+            built and its block counted as often as the variant has it, so
+            that one of billions of parameters needs no such memory.
         **arguments: of `ViT`, for a variant. All blocks must be alike.
 
     Returns:
@@ -77,13 +74,9 @@ def cost(model, **arguments):
     if isinstance(model, keras.Model):
         return sum(map(_layer_cost, model.layers), Cost(0, 0))
     variant = parse_variant(model)
-
-    def with_blocks(number):
-        sizes = {**dataclasses.asdict(variant), "num_layers": number}
-        return cost(ViT(Variant(**sizes), **arguments))
-
-    one, two = with_blocks(1), with_blocks(2)
-    return one + (two - one) * (variant.num_layers - 1)
+    model = ViT(dataclasses.replace(variant, num_layers=1), **arguments)
+    block = _layer_cost(model.get_layer("block_00"))
+    return cost(model) + block * (variant.num_layers - 1)
 
 
 def _layer_cost(layer):

@@ -223,30 +223,30 @@ def ViT(
         pool = _identity("pooling", dtype)
     x = pool(x)
 
-    if representation_dim is None:
-        x = _identity("pre_logits", dtype)(x)
-    else:
-        x = keras.layers.Dense(
-            check_positive("representation_dim", representation_dim),
-            activation="tanh",
-            kernel_initializer="lecun_normal",
-            name="pre_logits",
-            dtype=dtype,
-        )(x)
-    if num_classes is not None:
-        x = keras.layers.Dense(
-            num_classes,
-            activation=classifier_activation,
-            kernel_initializer="zeros",
-            bias_initializer=keras.initializers.Constant(head_bias),
-            name="head",
-            dtype="float32" if _is_half(dtype.compute_dtype) else dtype,
-        )(x)
     if name is None:
         name = f"vit_{label.lower().replace('/', '_')}"
-    # Under `keras.RematScope` the layers are recomputed, not the model as a
-    # whole on top of that.
+    # `keras.RematScope` is for what stands above: a head costs no memory, and
+    # the model must not be recomputed as a whole on top of its parts.
     with keras.RematScope(mode=None):
+        if representation_dim is None:
+            x = _identity("pre_logits", dtype)(x)
+        else:
+            x = keras.layers.Dense(
+                check_positive("representation_dim", representation_dim),
+                activation="tanh",
+                kernel_initializer="lecun_normal",
+                name="pre_logits",
+                dtype=dtype,
+            )(x)
+        if num_classes is not None:
+            x = keras.layers.Dense(
+                num_classes,
+                activation=classifier_activation,
+                kernel_initializer="zeros",
+                bias_initializer=keras.initializers.Constant(head_bias),
+                name="head",
+                dtype="float32" if _is_half(dtype.compute_dtype) else dtype,
+            )(x)
         return keras.Model(images, x, name=name)
 
 
