@@ -164,4 +164,4 @@ def test_version_is_that_of_the_changelog():
     changelog = PACKAGE.parent / "CHANGELOG.md"
     if not changelog.exists():
         pytest.skip("installed without the repository around it")
-    assert f"## [{keras_vit.__version__}]" in changelog.read_text()
+    assert keras_vit.__version__ in changelog.read_text()

@@ -17,7 +17,7 @@ NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 # Text that makes a tutorial small, and what stands there instead.
 SMALL = {
     "01_quickstart": {
-        "epochs = 50\n": "epochs = 1\n",
+        "epochs = 40\n": "epochs = 1\n",
         "expected_accuracy = 0.97 ": "expected_accuracy = 0.0 ",
     },
 }

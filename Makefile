@@ -1,0 +1,81 @@
+# Everything runs in .venv, which `make` creates and fills by itself, and fills
+# again when pyproject.toml changes. PYTHON is the interpreter it is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The smaller build of TensorFlow, where it exists, and all else of TensorFlow.
+TENSORFLOW := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NOTEBOOKS := $(wildcard tutorials/*.ipynb)
+LINTED := keras_vit tests benchmarks tutorials
+
+# Quickstart runs here; any other installed backend does as well.
+export KERAS_BACKEND ?= jax
+
+.DEFAULT_GOAL := help
+.PHONY: help setup torch quickstart lab test lint format notebooks clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+
+setup: $(READY) ## create .venv with JAX, TensorFlow and all tools
+
+$(READY): pyproject.toml
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable '.[jax,data,viz,notebooks,dev]' $(TENSORFLOW)
+	@touch $@
+
+torch: $(READY) ## add PyTorch, so that `make test` runs on it too
+	@# This version is what the tests were written against. On Linux plain
+	@# `torch` may bring several gigabytes of CUDA libraries.
+	@$(PIP) torch==2.13.0
+
+quickstart: $(READY) ## train on real digits, load under a second backend
+	@$(BIN)/python tutorials/src/01_quickstart.py
+
+lab: $(READY) ## open the tutorials in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=tutorials
+
+# One thread an operation: in tiny models more would only wait for one another,
+# and for minutes if the machine is busy.
+test: $(READY) ## run all tests on each installed backend
+	@ran=; failed=; \
+	for backend in tensorflow jax torch; do \
+		$(BIN)/python -c "import $$backend" 2>/dev/null || continue; \
+		echo "=== $$backend"; \
+		ran="$$ran $$backend"; \
+		OMP_NUM_THREADS=1 KERAS_BACKEND=$$backend \
+			$(BIN)/python -m pytest || \
+			failed="$$failed $$backend"; \
+	done; \
+	echo "Tested on:$$ran. Failed on:$${failed:- none}."; \
+	case "$$ran" in *tensorflow*jax*) ;; *) \
+		echo "TensorFlow and JAX must both be there."; exit 1;; esac; \
+	test -z "$$failed"
+
+lint: $(READY) ## check code, format and that notebooks match their scripts
+	@$(BIN)/ruff check $(LINTED)
+	@$(BIN)/ruff format --check $(LINTED)
+	@for notebook in $(NOTEBOOKS); do \
+		script=tutorials/src/$$(basename $$notebook .ipynb).py; \
+		$(BIN)/jupytext --quiet --to py:percent --output - $$notebook | \
+			diff -u $$script - || { \
+			echo "$$notebook and $$script differ: run make notebooks"; \
+			exit 1; }; \
+	done
+	@$(BIN)/python benchmarks/variants_table.py --check
+
+format: $(READY) ## fix and format all code
+	@$(BIN)/ruff check --fix $(LINTED)
+	@$(BIN)/ruff format $(LINTED)
+
+notebooks: $(READY) ## make the notebooks from their scripts and run them
+	@$(BIN)/python tutorials/build.py
+
+clean: ## remove what make made, .venv included
+	rm -rf $(VENV) outputs tutorials/outputs build dist .pytest_cache \
+		.ruff_cache digits.keras tutorials/digits.keras
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
