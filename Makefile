@@ -1,6 +1,8 @@
 # Everything runs in .venv, which `make` creates and fills by itself, and fills
 # again when pyproject.toml changes. PYTHON is the interpreter it is made from.
 PYTHON ?= python3
+# Processes that run tests side by side.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -48,7 +50,7 @@ test: $(READY) ## run all tests on each installed backend
 		echo "=== $$backend"; \
 		ran="$$ran $$backend"; \
 		OMP_NUM_THREADS=1 KERAS_BACKEND=$$backend \
-			$(BIN)/python -m pytest || \
+			$(BIN)/python -m pytest -n $(JOBS) || \
 			failed="$$failed $$backend"; \
 	done; \
 	echo "Tested on:$$ran. Failed on:$${failed:- none}."; \

@@ -213,10 +213,10 @@ figure.savefig(output / "learning_curve.png")
 
 # %% [markdown]
 # *Accuracy after each epoch; dashed: 0.97.* Most is learned in ten epochs, with jumps while the learning rate
-# is high; the last percent comes as it falls. At first the test images do better than the training images, which
-# are shifted and meet a network with blocks left out at random (stochastic depth). At the end the training images are
-# all right and 2 % of the test images are not. That gap is overfitting: with 1,198 images it can be narrowed, not
-# closed.
+# is high; the last percent comes as it falls, and after half of the epochs 0.97 is passed for good. At first the
+# test images do better than the training images, which are shifted and meet a network with blocks left out at
+# random (stochastic depth). At the end 99.8 % of the training images are right and 98.7 % of the test images. That
+# gap of one percent is overfitting: with 1,198 images it can be narrowed, not closed.
 
 # %% [markdown]
 # ## What it got wrong
@@ -246,9 +246,10 @@ figure = show(x_test[shown], titles)
 figure.savefig(output / "predictions.png")
 
 # %% [markdown]
-# *First the mistakes: the answer, its probability, the truth; then digits read correctly.* Some of the mistakes
-# could be argued about, such as a slim 9 taken for a 1. But most were made with a probability above 90 %: such a
-# model does not know what it does not know, so its probabilities are no measure of trust.
+# *First the mistakes: the answer, its probability, the truth; then digits read correctly.* Some could be argued
+# about, such as the slim 9 taken for a 1. The model is less sure where it is wrong: at most 72 % in all eight
+# mistakes, mostly more than 80 % elsewhere. Label smoothing has a part in that. It is a hint, not a guarantee: two
+# digits of the correct ones got less than 60 %.
 
 # %% [markdown]
 # ## Another framework, the same model
