@@ -63,7 +63,8 @@ lint: $(READY) ## check code, format and that notebooks match their scripts
 	@$(BIN)/ruff format --check $(LINTED)
 	@for notebook in $(NOTEBOOKS); do \
 		script=tutorials/src/$$(basename $$notebook .ipynb).py; \
-		$(BIN)/jupytext --quiet --to py:percent --output - $$notebook | \
+		$(BIN)/jupytext --quiet --to py:percent --output - \
+			--opt notebook_metadata_filter=-all $$notebook | \
 			diff -u $$script - || { \
 			echo "$$notebook and $$script differ: run make notebooks"; \
 			exit 1; }; \

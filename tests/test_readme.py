@@ -28,6 +28,8 @@ def test_blocks_are_of_a_known_language():
     assert {language for language, _ in BLOCKS} == {"python", "sh"}
 
 
+# Keras transposes a scalar in RandAugment on PyTorch.
+@pytest.mark.filterwarnings("ignore:.*Tensor.T is deprecated:UserWarning")
 @pytest.mark.parametrize("code", PYTHON, ids=heading_of)
 def test_python(code, tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
