@@ -228,15 +228,20 @@ class _InterruptBetweenBatches(keras.callbacks.Callback):
 
     def __enter__(self):
         self.interrupted = False
-        # Only the main thread receives Ctrl-C and may handle it.
-        self.is_main = threading.current_thread() is threading.main_thread()
-        if self.is_main:
-            self.handler = signal.signal(signal.SIGINT, self._note)
+        # Only the main thread receives Ctrl-C and may handle it. Where a
+        # program ignores it or has plans of its own, so be it.
+        handler = signal.getsignal(signal.SIGINT)
+        self.handles = (
+            threading.current_thread() is threading.main_thread()
+            and handler is signal.default_int_handler
+        )
+        if self.handles:
+            signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *exception):
-        if self.is_main:
-            signal.signal(signal.SIGINT, self.handler)
+        if self.handles:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _note(self, number, frame):
         if self.interrupted:
