@@ -156,8 +156,11 @@ class SelfAttention(Layer):
             query, key = self.query_norm(query), self.key_norm(key)
 
         dropping = bool(training) and self.dropout > 0
-        # The fused path of Keras computes float64 in float32.
-        fused = self.compute_dtype != "float64"
+        # The fused path of Keras computes float64 in float32, and that of JAX
+        # has no gradient in float16 on a CPU.
+        on_jax = keras.backend.backend() == "jax"
+        unfit = ("float64", "float16") if on_jax else ("float64",)
+        fused = self.compute_dtype not in unfit
         if fused and not return_attention_scores and not dropping:
             x = ops.dot_product_attention(query, key, value, scale=self.scale)
             return self.output_projection(x)
