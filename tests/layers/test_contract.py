@@ -1,10 +1,5 @@
-"""The contract every public layer keeps (see the table, then one test a line).
+"""The contract every public layer keeps: one test a line (see `cases`)."""
 
-Each layer stands here with every argument off its default, so that an
-argument that `get_config` forgets, or a derived value that it stores, shows.
-"""
-
-import dataclasses
 import inspect
 import json
 from contextlib import nullcontext
@@ -12,183 +7,12 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 import pytest
+from cases import CASES, all_layers
 from conftest import float64_on_jax, randomize, to_numpy
 from keras import ops
 
 import keras_vit
 from keras_vit import layers
-
-GRID = (3, 2, 5)  # rows, columns, patch_dim: a rectangle
-TOKENS = (7, 8)  # tokens, hidden_dim
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    layer: type
-    arguments: dict
-    inputs: tuple  # without the batch
-    outputs: tuple
-    weights: int  # numbers, worked out by hand in the comment beside it
-    # Weights that a gradient cannot move, by the end of their path.
-    fixed: tuple = ()
-
-    def make(self, **more):
-        # Sub-layers are given afresh: a layer instance belongs to one parent.
-        arguments = {
-            name: value(more.get("dtype")) if callable(value) else value
-            for name, value in self.arguments.items()
-        }
-        return self.layer(**arguments, **more)
-
-    def __str__(self):
-        return self.layer.__name__
-
-
-# What is added to every key alike adds the same to all scores of a row, and
-# softmax drops it: its gradient is zero by mathematics.
-KEY_BIAS = ("attention/key/bias", "key_norm/beta")
-
-CASES = [
-    Case(
-        layers.Patches,
-        {
-            "patch_size": (2, 3),
-            "remainder": "pad",
-            "data_format": "channels_first",
-        },
-        (3, 5, 9),
-        (3, 3, 18),
-        0,
-    ),
-    Case(
-        layers.PositionEmbedding,
-        {"kind": "learned_2d", "grid_size": (3, 2), "num_prefix_tokens": 1},
-        (7, 8),
-        (7, 8),
-        3 * 4 + 2 * 4 + 8,  # rows, columns, prefix
-    ),
-    Case(
-        layers.PatchEncoder,
-        {
-            "hidden_dim": 8,
-            "position": "learned_2d",
-            "cls_token": True,
-            "position_of_cls_token": False,
-            "num_registers": 2,
-            "norm_before": True,
-            "norm_after": True,
-            "dropout": 0.1,
-            "epsilon": 1e-5,
-            "grid_size": (2, 2),
-            "seed": 1,
-        },
-        GRID,
-        (2 + 1 + 6, 8),
-        # norms, projection, class token, registers, row and column tables
-        2 * 5 + 2 * 8 + (5 * 8 + 8) + 8 + 2 * 8 + (2 * 4 + 2 * 4),
-    ),
-    Case(
-        layers.LayerNorm,
-        {"epsilon": 1e-3},
-        TOKENS,
-        TOKENS,
-        2 * 8,
-    ),
-    Case(
-        layers.SelfAttention,
-        {
-            "num_heads": 2,
-            "head_dim": 3,
-            "use_bias": False,
-            "use_output_bias": False,
-            "qk_norm": True,
-            "dropout": 0.1,
-            "epsilon": 1e-5,
-            "seed": 1,
-        },
-        TOKENS,
-        TOKENS,
-        4 * 8 * 6 + 2 * 2 * 3,  # four projections, two norms
-        fixed=KEY_BIAS,
-    ),
-    Case(
-        layers.MLP,
-        {"mlp_dim": 6, "activation": "swiglu", "dropout": 0.1, "seed": 1},
-        TOKENS,
-        TOKENS,
-        2 * (8 * 6 + 6) + 6 * 8 + 8,
-    ),
-    Case(
-        layers.StochasticDepth,
-        {"rate": 0.1, "seed": 1},
-        TOKENS,
-        TOKENS,
-        0,
-    ),
-    Case(
-        layers.LayerScale,
-        {"initial_value": 0.5},
-        TOKENS,
-        TOKENS,
-        8,
-    ),
-    Case(
-        layers.TransformerBlock,
-        {
-            "num_heads": 2,
-            "mlp_dim": 6,
-            "activation": "gelu",
-            "dropout": 0.1,
-            "stochastic_depth": 0.1,
-            "layer_scale": 0.5,
-            "epsilon": 1e-5,
-            "seed": 1,
-        },
-        TOKENS,
-        TOKENS,
-        # norms, attention, MLP, layer scales
-        4 * 8 + 4 * (8 * 8 + 8) + (8 * 6 + 6) + (6 * 8 + 8) + 2 * 8,
-        fixed=KEY_BIAS,
-    ),
-    Case(
-        layers.TransformerBlock,
-        {
-            "attention": lambda dtype: layers.SelfAttention(
-                2, qk_norm=True, dtype=dtype
-            ),
-            "mlp": lambda dtype: layers.MLP(
-                6, activation="swiglu", dtype=dtype
-            ),
-        },
-        TOKENS,
-        TOKENS,
-        4 * 8 + 4 * (8 * 8 + 8) + 4 * 4 + 2 * (8 * 6 + 6) + (6 * 8 + 8),
-        fixed=KEY_BIAS,
-    ),
-    Case(
-        layers.TokenPooling,
-        {"index": 2},
-        TOKENS,
-        (8,),
-        0,
-    ),
-    Case(
-        layers.AveragePooling,
-        {"num_prefix_tokens": 2},
-        TOKENS,
-        (8,),
-        0,
-    ),
-    Case(
-        layers.AttentionPooling,
-        {"num_heads": 2, "mlp_dim": 6, "activation": "gelu", "epsilon": 1e-5},
-        TOKENS,
-        (8,),
-        8 + 4 * (8 * 8 + 8) + 2 * 8 + (8 * 6 + 6) + (6 * 8 + 8),
-        fixed=KEY_BIAS,
-    ),
-]
-all_layers = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def make_model(case, remat=False, **more):
@@ -219,7 +43,7 @@ def test_every_argument_is_off_its_default_somewhere():
                 given.update(case.arguments)
         for name, parameter in _own_parameters(layer).items():
             # Two booleans cannot be off their default at once in one layer:
-            # `cls_token` is, in test_patch_encoder.
+            # `cls_token` is, in test_position.
             if name != "cls_token":
                 assert name in given, (layer, name)
                 assert given[name] != parameter.default, (layer, name)
@@ -425,64 +249,6 @@ def test_wrong_rank_is_refused_by_name(case):
         ValueError, match=r"rank.*\n?.*Received: shape=\(2, 8\)"
     ):
         case.make()(np.zeros(shape, "float32"))
-
-
-BAD_ARGUMENTS = [
-    (layers.Patches, {"patch_size": 0}, "patch_size=0"),
-    (layers.Patches, {"patch_size": (4, -1)}, "patch_size=-1"),
-    (layers.Patches, {"patch_size": 2.5}, "patch_size=2.5"),
-    (layers.Patches, {"patch_size": 2, "remainder": "drop"}, "'drop'"),
-    (layers.Patches, {"patch_size": 2, "data_format": "nchw"}, "'nchw'"),
-    (layers.PatchEncoder, {"hidden_dim": 0}, "hidden_dim=0"),
-    (layers.PatchEncoder, {"hidden_dim": 8, "position": "1d"}, "'1d'"),
-    (layers.PatchEncoder, {"hidden_dim": 8, "dropout": 1.0}, "dropout=1.0"),
-    (layers.PatchEncoder, {"hidden_dim": 8, "num_registers": -1}, "-1"),
-    (layers.PatchEncoder, {"hidden_dim": 8, "epsilon": 0}, "epsilon=0"),
-    (layers.PositionEmbedding, {"kind": "x", "grid_size": 2}, "kind='x'"),
-    (layers.SelfAttention, {"num_heads": -2}, "num_heads=-2"),
-    (layers.SelfAttention, {"num_heads": 2, "head_dim": 0}, "head_dim=0"),
-    (layers.SelfAttention, {"num_heads": 2, "dropout": -0.1}, "dropout=-0.1"),
-    (layers.MLP, {"mlp_dim": True}, "mlp_dim=True"),
-    (layers.MLP, {"mlp_dim": 4, "activation": "relu"}, "'relu'"),
-    (layers.TransformerBlock, {"num_heads": 2}, "mlp_dim=None"),
-    (layers.TransformerBlock, {"mlp_dim": 4}, "num_heads=None"),
-    (
-        layers.TransformerBlock,
-        {"num_heads": 2, "mlp_dim": 4, "activation": "tanh"},
-        "'tanh'",
-    ),
-    (
-        layers.TransformerBlock,
-        {"num_heads": 2, "mlp_dim": 4, "stochastic_depth": 1},
-        "stochastic_depth=1",
-    ),
-    (layers.StochasticDepth, {"rate": float("nan")}, "rate=nan"),
-    (layers.LayerScale, {"initial_value": "small"}, "'small'"),
-    (layers.LayerNorm, {"epsilon": -1}, "epsilon=-1"),
-    (layers.TokenPooling, {"index": -1}, "index=-1"),
-    (layers.AveragePooling, {"num_prefix_tokens": 1.5}, "1.5"),
-]
-
-
-@pytest.mark.parametrize("layer, arguments, received", BAD_ARGUMENTS)
-def test_bad_arguments_are_refused_by_name(layer, arguments, received):
-    with pytest.raises(ValueError, match="Received: ") as error:
-        layer(**arguments)
-    assert received in str(error.value)
-
-
-def test_shapes_that_do_not_fit_are_refused_when_built():
-    tokens = np.zeros((1, 3, 10), "float32")
-    with pytest.raises(ValueError, match="num_heads=4, hidden_dim=10"):
-        layers.SelfAttention(4)(tokens)
-    with pytest.raises(ValueError, match="multiple of 4 .*hidden_dim=10"):
-        layers.PatchEncoder(10, position="sincos_2d")(
-            np.zeros((1, 2, 2, 3), "float32")
-        )
-    with pytest.raises(ValueError, match="less than the number of tokens, 3"):
-        layers.TokenPooling(3)(tokens)
-    with pytest.raises(ValueError, match="`grid_size` must be given"):
-        layers.PatchEncoder(8)(keras.KerasTensor((None, None, None, 3)))
 
 
 def test_one_layer_instance_serves_several_shapes(rng):

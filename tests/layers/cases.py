@@ -1,0 +1,183 @@
+"""Every public layer once, with every argument off its default.
+
+So that an argument that `get_config` forgets, or a derived value that it
+stores, shows. `test_contract` holds each case to the contract.
+"""
+
+import dataclasses
+
+import pytest
+
+from keras_vit import layers
+
+GRID = (3, 2, 5)  # rows, columns, patch_dim: a rectangle
+TOKENS = (7, 8)  # tokens, hidden_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    layer: type
+    arguments: dict
+    inputs: tuple  # without the batch
+    outputs: tuple
+    weights: int  # numbers, worked out by hand in the comment beside it
+    # Weights that a gradient cannot move, by the end of their path.
+    fixed: tuple = ()
+
+    def make(self, **more):
+        # Sub-layers are given afresh: a layer instance belongs to one parent.
+        arguments = {
+            name: value(more.get("dtype")) if callable(value) else value
+            for name, value in self.arguments.items()
+        }
+        return self.layer(**arguments, **more)
+
+    def __str__(self):
+        return self.layer.__name__
+
+
+# What is added to every key alike adds the same to all scores of a row, and
+# softmax drops it: its gradient is zero by mathematics.
+KEY_BIAS = ("attention/key/bias", "key_norm/beta")
+
+CASES = [
+    Case(
+        layers.Patches,
+        {
+            "patch_size": (2, 3),
+            "remainder": "pad",
+            "data_format": "channels_first",
+        },
+        (3, 5, 9),
+        (3, 3, 18),
+        0,
+    ),
+    Case(
+        layers.PositionEmbedding,
+        {"kind": "learned_2d", "grid_size": (3, 2), "num_prefix_tokens": 1},
+        (7, 8),
+        (7, 8),
+        3 * 4 + 2 * 4 + 8,  # rows, columns, prefix
+    ),
+    Case(
+        layers.PatchEncoder,
+        {
+            "hidden_dim": 8,
+            "position": "learned_2d",
+            "cls_token": True,
+            "position_of_cls_token": False,
+            "num_registers": 2,
+            "norm_before": True,
+            "norm_after": True,
+            "dropout": 0.1,
+            "epsilon": 1e-5,
+            "grid_size": (2, 2),
+            "seed": 1,
+        },
+        GRID,
+        (2 + 1 + 6, 8),
+        # norms, projection, class token, registers, row and column tables
+        2 * 5 + 2 * 8 + (5 * 8 + 8) + 8 + 2 * 8 + (2 * 4 + 2 * 4),
+    ),
+    Case(
+        layers.LayerNorm,
+        {"epsilon": 1e-3},
+        TOKENS,
+        TOKENS,
+        2 * 8,
+    ),
+    Case(
+        layers.SelfAttention,
+        {
+            "num_heads": 2,
+            "head_dim": 3,
+            "use_bias": False,
+            "use_output_bias": False,
+            "qk_norm": True,
+            "dropout": 0.1,
+            "epsilon": 1e-5,
+            "seed": 1,
+        },
+        TOKENS,
+        TOKENS,
+        4 * 8 * 6 + 2 * 2 * 3,  # four projections, two norms
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.MLP,
+        {"mlp_dim": 6, "activation": "swiglu", "dropout": 0.1, "seed": 1},
+        TOKENS,
+        TOKENS,
+        2 * (8 * 6 + 6) + 6 * 8 + 8,
+    ),
+    Case(
+        layers.StochasticDepth,
+        {"rate": 0.1, "seed": 1},
+        TOKENS,
+        TOKENS,
+        0,
+    ),
+    Case(
+        layers.LayerScale,
+        {"initial_value": 0.5},
+        TOKENS,
+        TOKENS,
+        8,
+    ),
+    Case(
+        layers.TransformerBlock,
+        {
+            "num_heads": 2,
+            "mlp_dim": 6,
+            "activation": "gelu",
+            "dropout": 0.1,
+            "stochastic_depth": 0.1,
+            "layer_scale": 0.5,
+            "epsilon": 1e-5,
+            "seed": 1,
+        },
+        TOKENS,
+        TOKENS,
+        # norms, attention, MLP, layer scales
+        4 * 8 + 4 * (8 * 8 + 8) + (8 * 6 + 6) + (6 * 8 + 8) + 2 * 8,
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.TransformerBlock,
+        {
+            "attention": lambda dtype: layers.SelfAttention(
+                2, qk_norm=True, dtype=dtype
+            ),
+            "mlp": lambda dtype: layers.MLP(
+                6, activation="swiglu", dtype=dtype
+            ),
+        },
+        TOKENS,
+        TOKENS,
+        4 * 8 + 4 * (8 * 8 + 8) + 4 * 4 + 2 * (8 * 6 + 6) + (6 * 8 + 8),
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.TokenPooling,
+        {"index": 2},
+        TOKENS,
+        (8,),
+        0,
+    ),
+    Case(
+        layers.AveragePooling,
+        {"num_prefix_tokens": 2},
+        TOKENS,
+        (8,),
+        0,
+    ),
+    Case(
+        layers.AttentionPooling,
+        {"num_heads": 2, "mlp_dim": 6, "activation": "gelu", "epsilon": 1e-5},
+        TOKENS,
+        (8,),
+        8 + 4 * (8 * 8 + 8) + 2 * 8 + (8 * 6 + 6) + (6 * 8 + 8),
+        fixed=KEY_BIAS,
+    ),
+]
+all_layers = pytest.mark.parametrize("case", CASES, ids=str)
