@@ -30,10 +30,11 @@ $(READY): pyproject.toml
 	@$(PIP) --editable '.[jax,data,viz,notebooks,dev]' $(TENSORFLOW)
 	@touch $@
 
-torch: $(READY) ## add PyTorch, so that `make test` runs on it too
+torch: $(READY) ## add PyTorch and the libraries that tests compare with
 	@# This version is what the tests were written against. On Linux plain
 	@# `torch` may bring several gigabytes of CUDA libraries.
 	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[oracles]' torch==2.13.0
 
 quickstart: $(READY) ## train on real digits, load under a second backend
 	@$(BIN)/python tutorials/src/01_quickstart.py

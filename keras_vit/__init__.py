@@ -12,23 +12,41 @@ from keras_vit.training import (
     recipes,
 )
 from keras_vit.variants import Variant, parse_variant
+from keras_vit.weights import (
+    CheckpointError,
+    Preset,
+    change_patch_size,
+    change_resolution,
+    decode_predictions,
+    export_checkpoint,
+    load_checkpoint,
+    presets,
+)
 
 __all__ = [
     "ArrayDataset",
+    "CheckpointError",
     "Cost",
+    "Preset",
     "Variant",
     "ViT",
     "augmentation",
+    "change_patch_size",
+    "change_resolution",
     "check_labels",
     "cost",
     "datasets",
+    "decode_predictions",
     "evaluate",
+    "export_checkpoint",
     "feature_extractor",
     "freeze",
     "layer_wise_learning_rates",
     "layers",
+    "load_checkpoint",
     "parse_variant",
     "predict",
+    "presets",
     "recipes",
 ]
 

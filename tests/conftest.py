@@ -75,6 +75,17 @@ def tiny_vit(rng):
     return build
 
 
+@pytest.fixture
+def randomized(rng):
+    """Randomizes a model and returns it."""
+
+    def fill(model):
+        randomize(model, rng)
+        return model
+
+    return fill
+
+
 def randomize(model, rng, scale=0.2):
     """Gives every weight of a model or layer a value that tells in outputs."""
     for weight in model.weights:

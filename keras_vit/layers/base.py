@@ -118,3 +118,17 @@ class Layer(keras.layers.Layer):
             return outputs
 
         return call
+
+
+def find_layers(model, kind):
+    """Returns the layers of a class in a model or layer, however deep.
+
+    Args:
+        model: a `keras.Model` or a layer.
+        kind: the class, or a tuple of classes.
+
+    Returns:
+        A list in the order in which they were made part of the model.
+    """
+    layers = model._flatten_layers(include_self=False)
+    return [layer for layer in layers if isinstance(layer, kind)]

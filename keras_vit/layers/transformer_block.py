@@ -105,7 +105,10 @@ class TransformerBlock(Layer):
                 self.epsilon, name="attention_norm", **common
             )
             if attention is None:
-                attention = SelfAttention(num_heads, name="attention", **common)
+                attention = SelfAttention(num_heads, **common)
+            # By its place, so that weights have the same paths whatever layer
+            # it is.
+            attention.name = "attention"
             self.attention = attention
             self.mlp_norm = LayerNorm(self.epsilon, name="mlp_norm", **common)
             if mlp is None:
@@ -114,9 +117,9 @@ class TransformerBlock(Layer):
                     activation=activation,
                     dropout=dropout,
                     seed=seeds[0],
-                    name="mlp",
                     **common,
                 )
+            mlp.name = "mlp"
             self.mlp = mlp
             self.branch_dropout = keras.layers.Dropout(
                 self.dropout, seed=seeds[1], **common

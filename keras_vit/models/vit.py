@@ -5,6 +5,7 @@ official `vit_jax/models_vit.py`, `VisionTransformer`, whose defaults these
 are. Read `ViT` from top to bottom as the figure from bottom to top.
 """
 
+import math
 import warnings
 
 import keras
@@ -26,6 +27,7 @@ from keras_vit.layers.arguments import (
 )
 from keras_vit.layers.layer_norm import EPSILON
 from keras_vit.variants import parse_variant
+from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
 
 POOLINGS = ("token", "average", "attention", "flatten", None)
 # The grid of position tables in models for images of any size: the one of
@@ -49,10 +51,13 @@ def ViT(
     remainder="error",
     dropout=0.0,
     stochastic_depth=0.0,
-    activation="gelu_tanh",
-    epsilon=EPSILON,
+    activation=None,
+    epsilon=None,
+    norm_after_pooling=False,
     patch_encoder=None,
     block=None,
+    weights=None,
+    drop_pre_logits=False,
     data_format=None,
     dtype=None,
     name=None,
@@ -63,7 +68,8 @@ def ViT(
     `.keras` and loads under every backend after `import keras_vit`. Its taps
     are layers named `images`, `rescaling`, `patches`, `patch_encoder`,
     `block_00`, `block_01`, ..., `encoder_norm`, `pooling`, `pre_logits` and
-    `head`; see `feature_extractor`.
+    `head`; see `feature_extractor`. With `weights` it starts from a public
+    checkpoint, see `presets`.
 
     Args:
         variant: a name as the paper writes it, `"B/16"`, or a
@@ -76,7 +82,8 @@ def ViT(
         pooling: `"token"`, the class token; `"average"` of the patch tokens,
             `"attention"` with a learned query, or `"flatten"`, all tokens in
             a row, three forms without a class token; `None`, no pooling and
-            no class token: the head sees each patch token by itself.
+            no class token: the head sees each patch token by itself; or a
+            layer that takes tokens.
         position: `"learned_1d"`, `"learned_2d"`, `"sincos_2d"` or `None`.
         num_registers: register tokens, see `PatchEncoder`.
         representation_dim: width of a dense layer with tanh before the head,
@@ -95,12 +102,23 @@ def ViT(
             linearly from 0 at the first.
         activation: of the MLPs, `"gelu_tanh"` as in the official code,
             `"gelu"` for weights of timm and Hugging Face, or `"swiglu"`.
+            Defaults to what the weights were trained with, else to
+            `"gelu_tanh"`.
         epsilon: of the layer norms: 1e-6 in the official code and timm,
-            1e-12 in Hugging Face's ViT.
+            1e-12 in Hugging Face's ViT. Defaults as `activation`, else to
+            1e-6.
+        norm_after_pooling: whether the last layer norm follows the pooling,
+            as timm's `fc_norm`, in place of `encoder_norm`.
         patch_encoder: a layer in place of the `PatchEncoder` made of the
             arguments above.
         block: a function from the index of a block, 0 to `num_layers - 1`,
             to the layer that stands there, in place of `TransformerBlock`.
+        weights: checkpoint to start from: a file, an address, or a preset
+            (`"augreg_i21k"`), as `load_checkpoint` takes them. Position tables
+            are resampled for the image size as in the official code, and a
+            head for another number of classes is replaced by zeros.
+        drop_pre_logits: whether a dense layer before the head that the
+            checkpoint has is left out, see `load_checkpoint`.
         data_format: of the images, `"channels_last"` or `"channels_first"`.
             Defaults to `keras.config.image_data_format()`.
         dtype: dtype policy of all layers, by name or as an object. Logits are
@@ -129,6 +147,14 @@ def ViT(
     ...     )
     >>> model = keras_vit.ViT("Ti/16", block=block)
 
+    Fine-tuning at a higher resolution:
+
+    ```python
+    model = keras_vit.ViT(
+        "B/16", image_size=384, num_classes=37, weights="augreg_i21k"
+    )
+    ```
+
     Reference:
         - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
           section 3.1
@@ -136,7 +162,8 @@ def ViT(
     label = variant if isinstance(variant, str) else "custom"
     variant = parse_variant(variant)
     patch_size = check_pair("patch_size", variant.patch_size)
-    check_choice("pooling", pooling, POOLINGS)
+    if not isinstance(pooling, keras.layers.Layer):
+        check_choice("pooling", pooling, POOLINGS)
     check_rate("stochastic_depth", stochastic_depth)
     if image_size is not None:
         image_size = check_pair("image_size", image_size)
@@ -154,6 +181,14 @@ def ViT(
     )
     dtype = keras.dtype_policies.get(dtype)
     _warn_if_it_will_not_learn(dtype)
+    checkpoint = None
+    if weights is not None:
+        checkpoint = Checkpoint.locate(weights, variant=label)
+        trained_with = checkpoint.numerics()
+    else:
+        trained_with = ("gelu_tanh", EPSILON)
+    activation = trained_with[0] if activation is None else activation
+    epsilon = trained_with[1] if epsilon is None else epsilon
 
     size = image_size or (None, None)
     channels = (check_positive("num_channels", num_channels),)
@@ -175,7 +210,7 @@ def ViT(
         patch_encoder = PatchEncoder(
             variant.hidden_dim,
             position=position,
-            cls_token=pooling == "token",
+            cls_token=pooling not in POOLINGS[1:],
             num_registers=num_registers,
             dropout=dropout,
             epsilon=epsilon,
@@ -199,9 +234,14 @@ def ViT(
                 dtype=dtype,
             )
         x = _named(layer, f"block_{index:02d}")(x)
-    x = LayerNorm(epsilon, name="encoder_norm", dtype=dtype)(x)
+    if norm_after_pooling:
+        x = _identity("encoder_norm", dtype)(x)
+    else:
+        x = LayerNorm(epsilon, name="encoder_norm", dtype=dtype)(x)
 
-    if pooling == "token":
+    if isinstance(pooling, keras.layers.Layer):
+        pool = _named(pooling, "pooling")
+    elif pooling == "token":
         pool = TokenPooling(name="pooling", dtype=dtype)
     elif pooling == "average":
         prefix = getattr(patch_encoder, "num_prefix_tokens", 0)
@@ -222,6 +262,8 @@ def ViT(
     else:
         pool = _identity("pooling", dtype)
     x = pool(x)
+    if norm_after_pooling:
+        x = LayerNorm(epsilon, name="pooling_norm", dtype=dtype)(x)
 
     if name is None:
         name = f"vit_{label.lower().replace('/', '_')}"
@@ -247,7 +289,34 @@ def ViT(
                 name="head",
                 dtype="float32" if _is_half(dtype.compute_dtype) else dtype,
             )(x)
-        return keras.Model(images, x, name=name)
+        model = keras.Model(images, x, name=name)
+    if checkpoint is not None:
+        _load(model, checkpoint, num_classes, drop_pre_logits, image_size)
+    return model
+
+
+def _load(model, checkpoint, num_classes, drop_pre_logits, image_size):
+    """Loads weights as asked for by the arguments of the model."""
+    load_checkpoint(
+        model,
+        checkpoint,
+        # Without a head there is nothing to ask about.
+        reset_head=True if num_classes is None else None,
+        drop_pre_logits=drop_pre_logits,
+        resize_positions="corner_aligned",
+    )
+    trained_at = checkpoint.image_size
+    if (
+        image_size
+        and trained_at
+        and math.prod(image_size) < math.prod(trained_at)
+    ):
+        warnings.warn(
+            f"These weights were trained at {trained_at} pixels; at "
+            f"{image_size} they are less accurate until fine-tuned. Pass "
+            f"`image_size={trained_at}` to use them as they are.",
+            stacklevel=3,
+        )
 
 
 def _identity(name, dtype):

@@ -1,0 +1,228 @@
+"""`config.json`: what lies beside weights and lets a library build the model.
+
+Read for the few facts that the names of the weights do not tell; written by
+`export_checkpoint`, so that timm and transformers open what was trained here.
+"""
+
+import json
+import pathlib
+
+from keras_vit.layers import (
+    AttentionPooling,
+    AveragePooling,
+    LayerNorm,
+    PatchEncoder,
+    TokenPooling,
+    TransformerBlock,
+)
+from keras_vit.layers.base import find_layers
+from keras_vit.weights.plan import patch_size_of, weights_by_path
+
+# The names of the non-linearity in transformers' and timm's configurations.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
+}
+
+
+def read(path):
+    """Returns what the `config.json` beside a file of weights says.
+
+    Args:
+        path: path of the file of weights.
+
+    Returns:
+        A dict with some of `activation`, `epsilon` and `image_size`; empty
+        if there is no such file.
+    """
+    config = pathlib.Path(path).parent / "config.json"
+    if not config.is_file():
+        return {}
+    try:
+        config = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{config}' is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        return {}
+    facts = {}
+    arguments = config.get("model_args") or {}
+    activation = config.get("hidden_act", arguments.get("act_layer"))
+    if activation in ACTIVATIONS:
+        facts["activation"] = ACTIVATIONS[activation]
+    if isinstance(config.get("layer_norm_eps"), float):
+        facts["epsilon"] = config["layer_norm_eps"]
+    size = config.get("image_size", arguments.get("img_size"))
+    if isinstance(size, int):
+        size = [size, size]
+    if isinstance(size, list) and len(size) == 2:
+        facts["image_size"] = tuple(map(int, size))
+    return facts
+
+
+class Anatomy:
+    """The sizes of a model, read off its layers.
+
+    Args:
+        model: a `keras.Model` made by `ViT`, or of the same layers under the
+            same names.
+    """
+
+    def __init__(self, model):
+        weights = weights_by_path(model)
+        self.blocks = find_layers(model, TransformerBlock)
+        self.encoder = _only(model, PatchEncoder)
+        self.patch_size = patch_size_of(model)
+        first = self.blocks[0]
+        self.num_layers = len(self.blocks)
+        self.hidden_dim = self.encoder.hidden_dim
+        self.num_heads = first.attention.num_heads
+        self.mlp_dim = first.mlp.mlp_dim
+        self.activation = first.mlp.activation
+        self.use_bias = first.attention.use_bias
+        self.qk_norm = first.attention.qk_norm
+        self.layer_scale = first.layer_scale
+        self.epsilons = {norm.epsilon for norm in find_layers(model, LayerNorm)}
+        kernel = weights["patch_encoder/projection/kernel"]
+        height, width = self.patch_size
+        self.num_channels = kernel.shape[0] // (height * width)
+        head = weights.get("head/kernel")
+        self.num_classes = None if head is None else head.shape[-1]
+        pre_logits = weights.get("pre_logits/kernel")
+        self.representation_dim = (
+            None if pre_logits is None else pre_logits.shape[-1]
+        )
+        positions = getattr(self.encoder, "position_embedding", None)
+        self.grid_size = None if positions is None else positions.grid_size
+        pooling = {
+            layer.name: layer
+            for layer in model.layers
+            if layer.name == "pooling"
+        }.get("pooling")
+        self.pooling = {
+            TokenPooling: "token",
+            AveragePooling: "average",
+            AttentionPooling: "attention",
+        }.get(type(pooling))
+
+    @property
+    def image_size(self):
+        """Height and width of the images that the position table is for."""
+        return [
+            cells * edge for cells, edge in zip(self.grid_size, self.patch_size)
+        ]
+
+
+def _only(model, kind):
+    layers = find_layers(model, kind)
+    if len(layers) != 1:
+        raise ValueError(
+            f"`model` must have one layer of class {kind.__name__}. Received: "
+            f"{len(layers)} in '{model.name}'"
+        )
+    return layers[0]
+
+
+def for_timm(anatomy):
+    """Returns the `config.json` by which `timm.create_model` opens weights."""
+    height, width = anatomy.image_size
+    return {
+        # Any size of its class: every argument that differs is given.
+        "architecture": "vit_base_patch16_224",
+        "num_classes": anatomy.num_classes or 0,
+        "num_features": anatomy.hidden_dim,
+        "pretrained_cfg": {
+            "input_size": [anatomy.num_channels, height, width],
+            "fixed_input_size": True,
+            "num_classes": anatomy.num_classes or 0,
+            "crop_pct": 1.0,
+            "mean": [0.5] * anatomy.num_channels,
+            "std": [0.5] * anatomy.num_channels,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+        "model_args": {
+            "img_size": [height, width],
+            "patch_size": list(anatomy.patch_size),
+            "in_chans": anatomy.num_channels,
+            "embed_dim": anatomy.hidden_dim,
+            "depth": anatomy.num_layers,
+            "num_heads": anatomy.num_heads,
+            # timm rounds the product down.
+            "mlp_ratio": (anatomy.mlp_dim + 0.5) / anatomy.hidden_dim,
+            "qkv_bias": anatomy.use_bias,
+            "qk_norm": anatomy.qk_norm,
+            "init_values": anatomy.layer_scale,
+            "class_token": anatomy.encoder.cls_token,
+            "reg_tokens": anatomy.encoder.num_registers,
+            "no_embed_class": not anatomy.encoder.position_of_cls_token
+            or not anatomy.encoder.cls_token,
+            "global_pool": {
+                "token": "token",
+                "average": "avg",
+                "attention": "map",
+            }[anatomy.pooling],
+            "fc_norm": False,
+            "act_layer": anatomy.activation,
+        },
+    }
+
+
+def for_transformers(anatomy):
+    """Returns the `config.json` by which transformers opens weights."""
+    with_head = anatomy.num_classes is not None
+    config = {
+        "architectures": [
+            "ViTForImageClassification" if with_head else "ViTModel"
+        ],
+        "model_type": "vit",
+        "hidden_size": anatomy.hidden_dim,
+        "num_hidden_layers": anatomy.num_layers,
+        "num_attention_heads": anatomy.num_heads,
+        "intermediate_size": anatomy.mlp_dim,
+        "hidden_act": {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[
+            anatomy.activation
+        ],
+        "layer_norm_eps": max(anatomy.epsilons),
+        "image_size": anatomy.image_size,
+        "patch_size": list(anatomy.patch_size),
+        "num_channels": anatomy.num_channels,
+        "qkv_bias": anatomy.use_bias,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "pooler_act": "tanh",
+        "torch_dtype": "float32",
+    }
+    if anatomy.representation_dim is not None:
+        config["pooler_output_size"] = anatomy.representation_dim
+    if with_head:
+        labels = [f"LABEL_{index}" for index in range(anatomy.num_classes)]
+        config["id2label"] = {
+            str(index): label for index, label in enumerate(labels)
+        }
+        config["label2id"] = {
+            label: index for index, label in enumerate(labels)
+        }
+    # Plain numbers where the library expects them.
+    for name in ("image_size", "patch_size"):
+        if len(set(config[name])) == 1:
+            config[name] = config[name][0]
+    return config
+
+
+def preprocessor_for_transformers(anatomy):
+    """Returns `preprocessor_config.json`: resize, then [-1, 1]."""
+    height, width = anatomy.image_size
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5] * anatomy.num_channels,
+        "image_std": [0.5] * anatomy.num_channels,
+    }

@@ -1,0 +1,249 @@
+"""Public checkpoints by name: one row each, and where it comes from.
+
+Addresses of Google's files: README and notebooks of
+google-research/vision_transformer; the AugReg rows are those its README
+recommends, with the accuracy it states. All of them are Apache-2.0. SHA-256
+sums are given where their owner publishes them; the others are recorded at
+the first download (see `downloads`).
+"""
+
+import dataclasses
+
+AUGREG = "gs://vit_models/augreg/"
+PAPER = "https://arxiv.org/abs/2010.11929"
+AUGREG_PAPER = "https://arxiv.org/abs/2106.10270"
+SAM_PAPER = "https://arxiv.org/abs/2106.01548"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A public checkpoint.
+
+    Args:
+        family: which training it comes from.
+        variant: name for `ViT`.
+        image_size: edge of the images in pixels.
+        num_classes: classes of its head, or `None`.
+        address: where the file is.
+        accuracy: top-1 on ImageNet in percent as its authors state it, or
+            `None`.
+        activation: of its MLPs.
+        epsilon: of its layer norms.
+        representation_dim: width of its layer before the head, or `None`.
+        license: its licence.
+        source: the paper.
+        sha256: of the file, or `None`.
+
+    Example:
+
+    >>> preset = keras_vit.presets("imagenet21k")[1]
+    >>> preset.name, preset.num_classes, preset.representation_dim
+    ('imagenet21k:B/16', 21843, 768)
+    """
+
+    family: str
+    variant: str
+    image_size: int
+    num_classes: int | None
+    address: str
+    accuracy: float | None = None
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
+    representation_dim: int | None = None
+    license: str = "Apache-2.0"
+    source: str = AUGREG_PAPER
+    sha256: str | None = None
+
+    @property
+    def name(self):
+        """Name for `weights=` and `load_checkpoint`."""
+        return f"{self.family}:{self.variant}"
+
+
+def _augreg(variant, recipe, fine_tuning, accuracy):
+    stem = variant.replace("/", "_").replace("+", "_")
+    file = f"{AUGREG}{stem}-i21k-300ep-lr_0.001-{recipe}"
+    tuned = f"{file}--imagenet2012-steps_20k-lr_{fine_tuning}-res_384"
+    return (
+        Preset("augreg_i21k", variant, 224, 21843, f"{file}.npz"),
+        Preset("augreg_i1k", variant, 384, 1000, f"{tuned}.npz", accuracy),
+    )
+
+
+def _original(variant, hidden_dim):
+    stem = variant.replace("+", "+ViT-") if "+" in variant else f"ViT-{variant}"
+    stem = stem.replace("/", "_")
+    return Preset(
+        "imagenet21k",
+        variant,
+        224,
+        21843,
+        f"gs://vit_models/imagenet21k/{stem}.npz",
+        representation_dim=hidden_dim,
+        source=PAPER,
+    )
+
+
+def _fine_tuned(variant, image_size, suffix=""):
+    stem = variant.replace("+", "+ViT-") if "+" in variant else f"ViT-{variant}"
+    stem = stem.replace("/", "_")
+    return Preset(
+        "imagenet21k+imagenet2012" + suffix,
+        variant,
+        image_size,
+        1000,
+        f"gs://vit_models/imagenet21k+imagenet2012/{stem}{suffix}.npz",
+        source=PAPER,
+    )
+
+
+def _sam(variant):
+    stem = variant.replace("/", "_")
+    address = f"gs://vit_models/sam/ViT-{stem}.npz"
+    return Preset("sam", variant, 224, 1000, address, source=SAM_PAPER)
+
+
+def _hugging_face(family, variant, size, classes, address, dim=None, sha=None):
+    return Preset(
+        family,
+        variant,
+        size,
+        classes,
+        address,
+        activation="gelu",
+        epsilon=1e-12,
+        representation_dim=dim,
+        source=PAPER,
+        sha256=sha,
+    )
+
+
+# fmt: off
+PRESETS = (
+    *_augreg("Ti/16",    "aug_none-wd_0.03-do_0.0-sd_0.0",   "0.03", 78.22),
+    *_augreg("S/32",     "aug_none-wd_0.1-do_0.0-sd_0.0",    "0.01", 79.58),
+    *_augreg("S/16",     "aug_light1-wd_0.03-do_0.0-sd_0.0", "0.03", 83.73),
+    *_augreg("B/32",     "aug_light1-wd_0.1-do_0.0-sd_0.0",  "0.01", 83.59),
+    *_augreg("B/16",     "aug_medium1-wd_0.1-do_0.0-sd_0.0", "0.03", 85.49),
+    *_augreg("L/16",     "aug_strong1-wd_0.1-do_0.0-sd_0.0", "0.01", 85.59),
+    *_augreg("R+Ti/16",  "aug_none-wd_0.03-do_0.0-sd_0.0",   "0.03", 75.40),
+    *_augreg("R26+S/32", "aug_light1-wd_0.1-do_0.0-sd_0.0",  "0.01", 83.85),
+    *_augreg("R50+L/32", "aug_medium1-wd_0.1-do_0.1-sd_0.1", "0.01", 85.99),
+    # Their heads are all zeros: the authors took the classes away.
+    _original("B/32",      768),
+    _original("B/16",      768),
+    _original("B/8",       768),
+    _original("L/32",     1024),
+    _original("L/16",     1024),
+    _original("H/14",     1280),
+    _original("R26+B/32",  768),
+    _original("R50+B/16",  768),
+    _original("R50+L/32", 1024),
+    _fine_tuned("B/32",     384),
+    _fine_tuned("B/16",     384),
+    _fine_tuned("B/16",     224, "-224"),
+    _fine_tuned("B/8",      384),
+    _fine_tuned("L/32",     384),
+    _fine_tuned("L/16",     384),
+    _fine_tuned("L/16",     224, "-224"),
+    _fine_tuned("R50+B/16", 384),
+    _sam("B/32"),
+    _sam("B/16"),
+    _sam("L/32"),
+    _sam("L/16"),
+    _hugging_face("hf_imagenet1k", "B/16", 224, 1000,
+        "hf://google/vit-base-patch16-224"
+        "@3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3"),
+    _hugging_face("hf_imagenet21k", "B/16", 224, None,
+        "hf://google/vit-base-patch16-224-in21k"
+        "@b4569560a39a0f1af58e3ddaf17facf20ab919b0", 768,
+        "fd4e1169c7aa6c2dbfa8a6448be13b35abc0ee256190857c90009d12c094619b"),
+)
+# fmt: on
+
+
+def find(source, variant=None):
+    """Returns the preset of a name, or `None` if the source is none.
+
+    Args:
+        source: `"family:variant"`, or a family if the variant is given.
+        variant: name of the variant, or `None`.
+
+    Raises:
+        ValueError: if the family is known but has no such variant.
+    """
+    text = str(source)
+    family, _, of = text.partition(":")
+    if family not in {preset.family for preset in PRESETS}:
+        return None
+    wanted = of or variant
+    for preset in PRESETS:
+        if preset.family == family and preset.variant == wanted:
+            return preset
+    choices = [p.name for p in PRESETS if p.family == family]
+    raise ValueError(
+        f"There is no preset of that name. Of '{family}' there are: "
+        f"{', '.join(choices)}. Received: {source!r}, variant={variant!r}"
+    )
+
+
+class PresetTable(tuple):
+    """Presets, which print as a table."""
+
+    def __str__(self):
+        rows = [("name", "pixels", "classes", "ImageNet", "license", "address")]
+        for preset in self:
+            accuracy = f"{preset.accuracy:.2f} %" if preset.accuracy else "-"
+            rows.append(
+                (
+                    preset.name,
+                    str(preset.image_size),
+                    str(preset.num_classes or "-"),
+                    accuracy,
+                    preset.license,
+                    preset.address,
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
+            for row in rows
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
+
+
+def presets(family=None):
+    """Lists the public checkpoints that have a name here.
+
+    Args:
+        family: `"augreg_i21k"` and `"augreg_i1k"`, what the AugReg authors
+            recommend, before and after fine-tuning; `"imagenet21k"` and
+            `"imagenet21k+imagenet2012"`, the files of the ViT paper (the
+            latter with `"-224"` at the smaller size); `"sam"`; and
+            `"hf_imagenet1k"` and `"hf_imagenet21k"` on Hugging Face. Defaults
+            to all.
+
+    Returns:
+        A tuple of `Preset` that prints as a table.
+
+    Raises:
+        ValueError: if there is no such family.
+
+    Example:
+
+    >>> print(keras_vit.presets("sam"))
+    name      pixels  classes  ImageNet  license     address
+    sam:B/32  224     1000     -         Apache-2.0  gs://vit_models/sam/...
+    ...
+    """
+    families = dict.fromkeys(preset.family for preset in PRESETS)
+    if family is not None and family not in families:
+        raise ValueError(
+            f"`family` must be one of {', '.join(families)}. "
+            f"Received: family={family!r}"
+        )
+    return PresetTable(
+        preset for preset in PRESETS if family in (None, preset.family)
+    )

@@ -1,0 +1,282 @@
+"""The same weights for images, or patches, of another size.
+
+A functional model is rebuilt from its own configuration with another input,
+and its weights are carried over; only position tables, whose shape is that of
+a grid, are resampled, and patch kernels if the patch changes.
+"""
+
+import copy
+import warnings
+
+import keras
+import numpy as np
+
+from keras_vit.layers import PatchEncoder, Patches, PositionEmbedding
+from keras_vit.layers.arguments import check_choice, check_pair
+from keras_vit.layers.base import find_layers
+from keras_vit.weights.resampling import (
+    METHODS,
+    resize_grid,
+    resize_patch_kernel,
+)
+
+
+def change_resolution(model, image_size, method="corner_aligned"):
+    """Returns the same model for images of another size.
+
+    Architecture, names, dtype policies and trainable flags stay, and so do all
+    weights but the grid rows of position tables, which are resampled in two
+    dimensions; rows of class tokens are kept as they are. Any functional model
+    with one image input will do: a ViT, a hybrid, a model with a head of your
+    own. The paper fine-tunes at a higher resolution in this way; going down
+    without fine-tuning costs accuracy (384 to 224 pixels: about ten points on
+    ImageNet).
+
+    A compiled model comes back compiled in the same way, but its optimizer
+    starts anew, with a warning if that loses anything.
+
+    Args:
+        model: a functional `keras.Model`.
+        image_size: the new height and width in pixels, an int or a pair.
+        method: how tables are resampled: `"corner_aligned"` as in the official
+            code, `"bilinear"` or `"bicubic"` as in timm.
+
+    Returns:
+        A new `keras.Model`, which shares nothing with `model`.
+
+    Raises:
+        ValueError: if the model has no image input or more than one, or holds
+            weights whose shape depends on the image size and that are no
+            position tables, as a dense layer on flattened tokens.
+
+    Example:
+
+    >>> model = keras_vit.ViT("Ti/16", image_size=224)
+    >>> larger = keras_vit.change_resolution(model, (384, 256))
+    >>> larger.output_shape, larger.count_params() - model.count_params()
+    ((None, 1000), 36096)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          section 3.2; `vit_jax/checkpoint.py`, `interpolate_posembed`
+    """
+    check_choice("method", method, METHODS)
+    size = check_pair("image_size", image_size)
+    return _rebuilt(model, size, None, method, "bilinear")
+
+
+def change_patch_size(model, patch_size, image_size=None, method="bilinear"):
+    """Returns the same model with patches of another size.
+
+    The patch kernel is resized by the pseudo-inverse of the resampling of
+    images, so that a patch and its enlarged copy give the same token; for
+    smaller patches this holds as nearly as it can. On images of the same size
+    the grid changes too, and position tables are resampled as by
+    `change_resolution`.
+
+    Args:
+        model: a functional `keras.Model` with one `Patches` layer, whose
+            output goes straight into a `PatchEncoder`.
+        patch_size: the new edge of a patch in pixels, an int or a pair.
+        image_size: the new height and width of images. Defaults to those that
+            the model has.
+        method: how pixels are resampled, see `change_resolution`.
+
+    Returns:
+        A new `keras.Model`, which shares nothing with `model`.
+
+    Raises:
+        ValueError: as `change_resolution`, or if the model has not one
+            `Patches` layer.
+
+    Example:
+
+    >>> model = keras_vit.ViT("Ti/16", image_size=64)
+    >>> keras_vit.change_patch_size(model, 8).get_layer("patches").output.shape
+    (None, 8, 8, 192)
+
+    Reference:
+        - [Beyer et al., 2023](https://arxiv.org/abs/2212.08013) (FlexiViT),
+          section 3.4
+    """
+    check_choice("method", method, METHODS)
+    patches = find_layers(model, Patches)
+    if len(patches) != 1:
+        raise ValueError(
+            "`model` must have one layer of class Patches. Received: "
+            f"{len(patches)} in '{model.name}'"
+        )
+    if image_size is not None:
+        image_size = check_pair("image_size", image_size)
+    patch_size = check_pair("patch_size", patch_size)
+    return _rebuilt(model, image_size, patch_size, "corner_aligned", method)
+
+
+def _rebuilt(model, image_size, patch_size, method, pixel_method):
+    config = copy.deepcopy(_config(model))
+    old_size, data_format = _image_input(model)
+    image_size = image_size or old_size
+    _edit(config, old_size, image_size, data_format, patch_size)
+    classes = {
+        type(layer).__name__: type(layer)
+        for layer in find_layers(model, keras.layers.Layer)
+    }
+    try:
+        rebuilt = type(model).from_config(config, custom_objects=classes)
+    except ValueError as error:
+        raise ValueError(
+            f"'{model.name}' cannot be rebuilt for images of {image_size}: "
+            f"{error}"
+        ) from error
+    _carry_weights(model, rebuilt, method, pixel_method)
+    _carry_flags(model, rebuilt)
+    _compile(model, rebuilt)
+    return rebuilt
+
+
+def _config(model):
+    if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
+        raise ValueError(
+            "`model` must be a functional `keras.Model`. "
+            f"Received: model={model!r}"
+        )
+    return model.get_config()
+
+
+def _image_input(model):
+    """Returns height and width of the one image input, and its format."""
+    inputs = [x for x in model.inputs if len(x.shape) == 4]
+    if len(inputs) != 1:
+        shapes = [x.shape for x in model.inputs]
+        raise ValueError(
+            "`model` must have one input of shape (batch, height, width, "
+            f"channels). Received: {shapes} in '{model.name}'"
+        )
+    formats = {layer.data_format for layer in find_layers(model, Patches)}
+    data_format = formats.pop() if len(formats) == 1 else "channels_last"
+    shape = inputs[0].shape
+    size = shape[2:4] if data_format == "channels_first" else shape[1:3]
+    return tuple(size), data_format
+
+
+def _edit(config, old_size, new_size, data_format, patch_size):
+    """Changes what depends on the image size in the config of a model."""
+    at = 2 if data_format == "channels_first" else 1
+    for layer in config["layers"]:
+        # What a layer was built for; it shall be built for what comes now.
+        layer.pop("build_config", None)
+        own = layer["config"]
+        kind = layer["class_name"]
+        if kind == "InputLayer":
+            shape = list(own["batch_shape"])
+            if len(shape) == 4 and tuple(shape[at : at + 2]) == old_size:
+                shape[at : at + 2] = new_size
+                own["batch_shape"] = tuple(shape)
+        elif kind == "PatchEncoder":
+            own["grid_size"] = None
+        elif kind == "Patches" and patch_size is not None:
+            own["patch_size"] = patch_size
+        if isinstance(own, dict) and "layers" in own:
+            own.pop("build_input_shape", None)
+            _edit(own, old_size, new_size, data_format, patch_size)
+
+
+def _carry_weights(old, new, method, pixel_method):
+    converters = {}
+    for source, target in zip(
+        find_layers(old, PositionEmbedding), find_layers(new, PositionEmbedding)
+    ):
+        converters.update(_position_converters(source, target, method))
+    if find_layers(old, Patches):
+        converters.update(_kernel_converters(old, new, pixel_method))
+    pairs = list(zip(old.weights, new.weights, strict=True))
+    mis_shaped = [
+        f"{source.path}: {tuple(source.shape)} -> {tuple(target.shape)}"
+        for source, target in pairs
+        if source.shape != target.shape and id(source) not in converters
+    ]
+    if mis_shaped:
+        raise ValueError(
+            f"'{old.name}' has weights whose shape depends on the image size "
+            f"and that are no position tables: {', '.join(mis_shaped)}"
+        )
+    for source, target in pairs:
+        value = keras.ops.convert_to_numpy(source)
+        convert = converters.get(id(source))
+        target.assign(value if convert is None else convert(value))
+
+
+def _position_converters(source, target, method):
+    """Functions from old to new tables of a position layer, by weight."""
+    if source.grid_size == target.grid_size:
+        return {}
+    (rows, columns), new_grid = source.grid_size, target.grid_size
+    prefix = source.num_prefix_tokens
+
+    def resize_table(table):
+        grid = table[prefix:].reshape(rows, columns, -1)
+        grid = resize_grid(grid, new_grid, method)
+        return np.concatenate(
+            [table[:prefix], grid.reshape(-1, table.shape[1])]
+        )
+
+    def resize_axis(length):
+        def resize(table):
+            return resize_grid(table[:, None], (length, 1), method)[:, 0]
+
+        return resize
+
+    if source.kind == "learned_1d":
+        return {id(source.table): resize_table}
+    if source.kind == "learned_2d":
+        return {
+            id(source.row_table): resize_axis(new_grid[0]),
+            id(source.column_table): resize_axis(new_grid[1]),
+        }
+    return {}
+
+
+def _kernel_converters(old, new, method):
+    old_patch = find_layers(old, Patches)[0].patch_size
+    new_patch = find_layers(new, Patches)[0].patch_size
+    if old_patch == new_patch:
+        return {}
+    (encoder,) = find_layers(old, PatchEncoder)
+    if encoder.norm_before:
+        raise ValueError(
+            "`change_patch_size` cannot resize the layer norm before the "
+            "projection, whose weights belong to single pixels. Received: "
+            "norm_before=True"
+        )
+    return {
+        id(encoder.projection.kernel): lambda kernel: resize_patch_kernel(
+            kernel, old_patch, new_patch, method
+        )
+    }
+
+
+def _carry_flags(old, new):
+    layers = zip(
+        find_layers(old, keras.layers.Layer),
+        find_layers(new, keras.layers.Layer),
+    )
+    # A parent sets its children, which come after it.
+    for source, target in layers:
+        if target.trainable != source.trainable:
+            target.trainable = source.trainable
+    for source, target in zip(old.weights, new.weights):
+        if target.trainable != source.trainable:
+            target.trainable = source.trainable
+
+
+def _compile(old, new):
+    if not old.compiled:
+        return
+    new.compile_from_config(old.get_compile_config())
+    optimizer = old.optimizer
+    if optimizer is not None and int(optimizer.iterations) > 0:
+        warnings.warn(
+            f"The optimizer of the new model starts anew; that of "
+            f"'{old.name}' has made {int(optimizer.iterations)} steps.",
+            stacklevel=4,
+        )
