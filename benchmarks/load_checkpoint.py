@@ -74,7 +74,7 @@ def main():
         rates = {"numpy, kept": [], "numpy, dropped": [], "ours": []}
         peaks = []
         for _ in range(RUNS):
-            for (name, found), code in zip(rates.items(), (KEEP, DROP, LOAD)):
+            for found, code in zip(rates.values(), (KEEP, DROP, LOAD)):
                 seconds, peak = run(code, path)
                 found.append(size / seconds / 1e9)
             peaks.append(peak / size)

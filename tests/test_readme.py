@@ -25,7 +25,7 @@ def heading_of(code):
 
 def test_blocks_are_of_a_known_language():
     assert PYTHON and SHELL
-    assert {language for language, _ in BLOCKS} == {"python", "sh"}
+    assert {language for language, _ in BLOCKS} == {"python", "py", "sh"}
 
 
 # Keras transposes a scalar in RandAugment on PyTorch.

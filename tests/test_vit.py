@@ -204,7 +204,7 @@ def test_images_of_any_size(tiny_vit, rng):
     model = tiny_vit(image_size=None)
     model.compile("sgd", "mse")
     assert model.input_shape == (None, None, None, 3)
-    for height, width in [(8, 12), (16, 4), (224, 224)]:
+    for height, width in [(8, 12), (16, 4), (40, 24)]:
         images = rng.uniform(0, 255, (2, height, width, 3))
         assert model.predict(images, verbose=0).shape == (2, 5)
         model.fit(images, np.zeros((2, 5)), verbose=0)

@@ -42,7 +42,7 @@ def build(script):
     ).execute()
     notebook.metadata.language_info = {"name": "python"}
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:02d}"
+        cell.id = str(number)  # as nbstripout has it
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.outputs = [o for o in map(clean, cell.outputs) if o]
