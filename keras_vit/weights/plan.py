@@ -15,6 +15,8 @@ from keras_vit.weights import names, tokens
 from keras_vit.weights.files import CheckpointError, read_ahead
 
 HEADS = ("head/", "distillation_head/")
+# Where big_vision keeps all blocks in one array each, for `nn.scan`.
+STACK = "Transformer/encoderblock/"
 MOST_NAMES = 10  # in one message; the rest is counted
 
 
@@ -44,7 +46,7 @@ class Plan:
         self.weights = weights_by_path(model)
         self.patch_size = patch_size_of(model)
         self.steps, self.roles, self.fitted = [], {}, {}
-        self.without_source = set(self.weights)
+        self.taken, self.without_source = set(), set(self.weights)
         self.unexpected, self.mis_shaped, self.missing = [], [], []
         self.numerics, self.notes = [], []
         self._zero = []
@@ -60,27 +62,35 @@ class Plan:
             name = key.removeprefix(self.prefix)
         if re.fullmatch(self.format.unused, name):
             return
-        stack = "Transformer/encoderblock/"
-        stacked = name.startswith(stack)
-        if stacked:
-            slices = [
-                name.replace(stack, f"Transformer/encoderblock_{index}/")
-                for index in range(shape[0])
-            ]
-            shape = shape[1:]
-        else:
-            slices = [name]
-        rules = [self._rule_for(piece) for piece in slices]
-        if None in rules:
+        stacked = name.startswith(STACK)
+        pieces = self._slices(name, shape) if stacked else [name]
+        rules = [self._rule_for(piece) for piece in pieces]
+        if None in rules or not rules:
             self.unexpected.append(key)
             return
-        paths = tuple(rule.match(piece) for rule, piece in zip(rules, slices))
+        paths = tuple(rule.match(piece) for rule, piece in zip(rules, pieces))
+        flat = {path for group in paths for path in group}
+        if flat & self.taken:  # under another name that means the same
+            self.unexpected.append(key)
+            return
+        self.taken |= flat
         if paths[0][0] in names.ROLES:
             self.roles[paths[0][0]] = key
             return
         step = _Step(key, paths, rules[0].layout, stacked)
-        self._check_shapes(step, shape)
+        self._check_shapes(step, shape[1:] if stacked else shape)
         self.steps.append(step)
+
+    def _slices(self, name, shape):
+        """The names of the blocks in an array that holds all of them."""
+        blocks = {path.split("/")[0] for path in self.weights}
+        depth = sum(block.startswith("block_") for block in blocks)
+        if shape[:1] != (depth,):
+            return []
+        return [
+            name.replace(STACK, f"Transformer/encoderblock_{index}/")
+            for index in range(depth)
+        ]
 
     def _rule_for(self, name):
         """The first rule for a name whose weights the model has."""
@@ -128,19 +138,9 @@ class Plan:
         )
         if fits and not reset_head:
             return
-        classes = {
-            "file": [self.arrays.shapes[step.key] for step in heads],
-            "model": [self.weights[path].shape for path in sorted(in_model)],
-        }
-        has = {
-            owner: f"one for {shapes[-1][-1]} classes"
-            if owner == "model" and shapes
-            else f"one of shapes {shapes}"
-            if shapes
-            else "none"
-            for owner, shapes in classes.items()
-        }
-        about = f"the file's head is {has['file']}, the model's {has['model']}"
+        of_file = _classes([self.arrays.shapes[step.key] for step in heads])
+        of_model = _classes([self.weights[path].shape for path in in_model])
+        about = f"the file's head is {of_file}, the model's is {of_model}"
         if reset_head is False:
             self.mis_shaped.append(about)
             return
@@ -360,6 +360,13 @@ def recognise(path, arrays):
             f"begins with: {', '.join(list(arrays.shapes)[:3]) or 'nothing'}"
         )
     return found
+
+
+def _classes(shapes):
+    """What a head is, from the shapes of its arrays."""
+    if not shapes:
+        return "none"
+    return f"one for {min(shapes, key=len)[-1]} classes"
 
 
 def _without_ones(shape):

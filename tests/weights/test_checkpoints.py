@@ -476,6 +476,34 @@ def test_reading_needs_no_more_than_one_array_at_a_time(tiny_vit, tmp_path):
     assert rest == ["check"] * (len(rest) // 2) + ["read"] * (len(rest) // 2)
 
 
+@pytest.mark.parametrize(
+    "key, shape",
+    [
+        # Another name for a block that is there, and a stack of too many.
+        ("Transformer/encoderblock_00/LayerNorm_0/bias", (16,)),
+        ("Transformer/encoderblock/LayerNorm_0/bias", (2**40, 0)),
+        ("Transformer/encoderblock/LayerNorm_0/bias", (2, 16)),
+        ("Transformer/encoderblock/LayerNorm_0/bias", ()),
+    ],
+)
+def test_nothing_is_loaded_twice(key, shape, tiny_vit, tmp_path):
+    arrays = official(tiny_vit(), tmp_path)
+    arrays[key] = np.zeros(shape, "float32")
+    path = save(arrays, tmp_path)
+    with pytest.raises(ValueError, match=f"without a place.*\n  {key}"):
+        keras_vit.load_checkpoint(tiny_vit(), path)
+
+
+def test_two_position_tables(tiny_vit, tmp_path):
+    arrays = linen(official(tiny_vit(), tmp_path))
+    table = arrays["Transformer/posembed_input/pos_embedding"]
+    arrays["pos_embedding"] = table + 1
+    with pytest.raises(
+        ValueError, match=r"without a place .*\n  pos_embedding"
+    ):
+        keras_vit.load_checkpoint(tiny_vit(), save(arrays, tmp_path))
+
+
 def test_layer_scale_has_no_place_in_a_model_without(tiny_vit, tmp_path):
     def block(index):
         return TransformerBlock(4, 32, activation="gelu", layer_scale=1.0)
