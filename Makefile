@@ -16,7 +16,7 @@ LINTED := keras_vit tests benchmarks tutorials
 export KERAS_BACKEND ?= jax
 
 .DEFAULT_GOAL := help
-.PHONY: help setup torch quickstart lab test lint format notebooks clean
+.PHONY: help setup torch quickstart lab test slow lint format notebooks clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | \
@@ -51,13 +51,16 @@ test: $(READY) ## run all tests on each installed backend
 		echo "=== $$backend"; \
 		ran="$$ran $$backend"; \
 		OMP_NUM_THREADS=1 KERAS_BACKEND=$$backend \
-			$(BIN)/python -m pytest -n $(JOBS) || \
+			$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' || \
 			failed="$$failed $$backend"; \
 	done; \
 	echo "Tested on:$$ran. Failed on:$${failed:- none}."; \
 	case "$$ran" in *tensorflow*jax*) ;; *) \
 		echo "TensorFlow and JAX must both be there."; exit 1;; esac; \
 	test -z "$$failed"
+
+slow: $(READY) ## train every architecture on the digits (one backend)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow -rA
 
 lint: $(READY) ## check code, format and that notebooks match their scripts
 	@$(BIN)/ruff check $(LINTED)

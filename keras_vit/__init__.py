@@ -1,9 +1,15 @@
 """Vision Transformers for Keras 3, on TensorFlow, JAX and PyTorch."""
 
 from keras_vit import datasets, layers
-from keras_vit.evaluation import Cost, cost
+from keras_vit.evaluation import Cost, cost, exaflops
 from keras_vit.inference import check_labels, evaluate, predict
-from keras_vit.models import ViT, feature_extractor
+from keras_vit.models import (
+    ResNet,
+    ViT,
+    feature_extractor,
+    feature_map,
+    segmentation_model,
+)
 from keras_vit.training import (
     ArrayDataset,
     augmentation,
@@ -28,6 +34,7 @@ __all__ = [
     "CheckpointError",
     "Cost",
     "Preset",
+    "ResNet",
     "Variant",
     "ViT",
     "augmentation",
@@ -38,8 +45,10 @@ __all__ = [
     "datasets",
     "decode_predictions",
     "evaluate",
+    "exaflops",
     "export_checkpoint",
     "feature_extractor",
+    "feature_map",
     "freeze",
     "layer_wise_learning_rates",
     "layers",
@@ -48,6 +57,7 @@ __all__ = [
     "predict",
     "presets",
     "recipes",
+    "segmentation_model",
 ]
 
 __version__ = "0.1.0"

@@ -3,7 +3,8 @@
 ViT-B, -L, -H: Dosovitskiy et al. 2021, Table 1. Ti and S: Touvron et al. 2021
 (DeiT) and AugReg, arXiv:2106.10270. g, G and e: Zhai et al. 2022,
 arXiv:2106.04560, Table 2, and Chen et al. 2022, arXiv:2209.06794. mu, M,
-So400m and the -opt shapes: big_vision's `decode_variant`.
+So400m and the -opt shapes: big_vision's `decode_variant`. Hybrids: the paper's
+section 4.1 and `vit_jax/configs/models.py`. ResNets: He et al. 2016.
 """
 
 import dataclasses
@@ -20,7 +21,13 @@ class Variant:
         hidden_dim: width of a token, D.
         mlp_dim: inner width of the MLP.
         num_heads: attention heads, a divisor of `hidden_dim`.
-        patch_size: edge of a patch in pixels, an int or a pair.
+        patch_size: edge of a patch in pixels, an int or a pair; of a hybrid,
+            in cells of the feature map.
+        stages: of a hybrid, the residual units in each stage of the ResNet
+            under the transformer; `()` for its stem alone. `None` if the
+            patches are cut from the image itself.
+        width_factor: of a hybrid, the width of its ResNet, above 0: 1 for 64
+            channels in the stem.
 
     Example:
 
@@ -33,6 +40,8 @@ class Variant:
     mlp_dim: int
     num_heads: int
     patch_size: int | tuple[int, int]
+    stages: tuple[int, ...] | None = None
+    width_factor: float = 1.0
 
     def __post_init__(self):
         for name in ("num_layers", "hidden_dim", "mlp_dim", "num_heads"):
@@ -43,6 +52,31 @@ class Variant:
                 "`hidden_dim` must be a multiple of `num_heads`. Received: "
                 f"hidden_dim={self.hidden_dim}, num_heads={self.num_heads}"
             )
+        if self.stages is not None:
+            object.__setattr__(self, "stages", check_stages(self.stages))
+        if not self.width_factor > 0:
+            raise ValueError(
+                "`width_factor` must be above 0. "
+                f"Received: width_factor={self.width_factor}"
+            )
+
+    @property
+    def stride(self):
+        """Pixels of the image for a cell of what patches are cut from."""
+        if self.stages is None:
+            return 1
+        # Stem and pooling halve twice, every stage but the first once more.
+        return 4 * 2 ** max(len(self.stages) - 1, 0)
+
+
+def check_stages(stages):
+    """Returns the units in each stage of a ResNet, or raises."""
+    if not isinstance(stages, (tuple, list)) or len(stages) > 4:
+        raise ValueError(
+            "`stages` must be a tuple of at most four numbers of residual "
+            f"units. Received: stages={stages!r}"
+        )
+    return tuple(check_positive("stages", units) for units in stages)
 
 
 # fmt: off
@@ -62,15 +96,31 @@ SIZES = {
     "G-opt":  (       48,       1536,    8192,        16),
     "e":      (       56,       1792,   15360,        16),
 }
+
+RESNETS = {
+    # depth     units in each stage
+    "26":      (2, 2,  2, 2),
+    "50":      (3, 4,  6, 3),
+    "101":     (3, 4, 23, 3),
+    "152":     (3, 8, 36, 3),
+    "200":     (3, 24, 36, 3),
+}
 # fmt: on
 
 
 def parse_variant(variant):
     """Returns the `Variant` that a name such as `"B/16"` stands for.
 
+    The number behind the slash says how many pixels of the image make a patch.
+    Of a hybrid it says where its ResNet ends: `"R50+B/32"` takes the output of
+    stage 4; in `"R50+B/16"` stage 4 is removed and its units are put into
+    stage 3, which doubles the grid (section 4.1). `"R+Ti/16"` has the stem
+    alone; the published model cuts 8 x 8 patches from it, which makes it a /32
+    in truth.
+
     Args:
-        variant: size and patch edge in pixels, as the paper writes them, or a
-            `Variant`, which is returned as it is.
+        variant: size and patch edge, as the papers write them, with or without
+            a ResNet in front; or a `Variant`, which is returned as it is.
 
     Returns:
         A `Variant`.
@@ -83,16 +133,67 @@ def parse_variant(variant):
 
     >>> keras_vit.parse_variant("B/16").num_heads
     12
+    >>> keras_vit.parse_variant("R50+B/16").stages
+    (3, 4, 9)
     """
     if isinstance(variant, Variant):
         return variant
-    size, slash, patch = str(variant).partition("/")
-    if size not in SIZES or not slash or not patch.isdecimal():
+    trunk, plus, rest = str(variant).rpartition("+")
+    size, slash, patch = rest.partition("/")
+    known = trunk in ("", "R") or trunk.removeprefix("R") in RESNETS
+    known = known and bool(plus) == trunk.startswith("R")
+    if size not in SIZES or not slash or not patch.isdecimal() or not known:
         raise ValueError(
-            "`variant` must be a size and a patch edge such as 'B/16', or a "
-            f"`keras_vit.Variant`. Known sizes: {', '.join(SIZES)}. "
-            f"Received: variant={variant!r}"
+            "`variant` must be a size and a patch edge such as 'B/16', with a "
+            "ResNet in front for a hybrid, 'R50+B/16', or a "
+            f"`keras_vit.Variant`. Known sizes: {', '.join(SIZES)}. Known "
+            f"ResNets: R, R{', R'.join(RESNETS)}. Received: "
+            f"variant={variant!r}"
         )
-    return Variant(
-        *SIZES[size], patch_size=check_positive("patch_size", int(patch))
-    )
+    patch = check_positive("patch_size", int(patch))
+    if not plus:
+        return Variant(*SIZES[size], patch_size=patch)
+    if trunk == "R":
+        if patch % 2:
+            raise ValueError(
+                "Behind the stem alone a patch has an even edge. Received: "
+                f"variant={variant!r}"
+            )
+        return Variant(*SIZES[size], patch_size=patch // 2, stages=())
+    units = RESNETS[trunk.removeprefix("R")]
+    forms = {32: units, 16: (*units[:2], units[2] + units[3])}
+    if patch not in forms:
+        raise ValueError(
+            f"A hybrid ends at 1/16 or 1/32 of the image. Received: "
+            f"variant={variant!r}"
+        )
+    return Variant(*SIZES[size], patch_size=1, stages=forms[patch])
+
+
+def parse_resnet(variant):
+    """Returns stages and width factor of a ResNet named as `"50x1"`.
+
+    Args:
+        variant: depth and width, as the papers write them, or the pair itself.
+
+    Returns:
+        A tuple of the residual units in each stage, and the width factor.
+
+    Raises:
+        ValueError: if the name is not of that form.
+
+    Example:
+
+    >>> keras_vit.variants.parse_resnet("50x2")
+    ((3, 4, 6, 3), 2.0)
+    """
+    if not isinstance(variant, str):
+        stages, width_factor = variant
+        return check_stages(stages), float(width_factor)
+    depth, _, width = variant.partition("x")
+    if depth not in RESNETS or not width.isdecimal() or not int(width):
+        raise ValueError(
+            "`variant` must be a depth and a width such as '50x1'. Known "
+            f"depths: {', '.join(RESNETS)}. Received: variant={variant!r}"
+        )
+    return RESNETS[depth], float(width)

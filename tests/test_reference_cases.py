@@ -1,6 +1,8 @@
 """Outputs of the original implementations, from their own files."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -69,6 +71,34 @@ def test_official_class_token_and_pre_logits(read_case):
     check(
         case,
         expected,
+        encoded=taps["encoder_norm"],
+        pre_logits=taps["pre_logits"],
+        logits=taps["head"],
+    )
+
+
+def test_official_hybrid(read_case):
+    """Its ResNet as well; the file has group norms of shape (1, 1, 1, C)."""
+    case, file, images, expected = read_case("vit_hybrid")
+    config = case["config"]
+    model = keras_vit.ViT(
+        dataclasses.replace(
+            variant_of(config),
+            stages=config["resnet"]["num_layers"],
+            width_factor=config["resnet"]["width_factor"],
+        ),
+        image_size=tuple(config["image_hw"]),
+        num_classes=config["num_classes"],
+        include_rescaling=False,
+        weights=file,
+    )
+    names = ["stage1", "stage2", "encoder_norm", "pre_logits", "head"]
+    taps = outputs(model, images, *names)
+    check(
+        case,
+        expected,
+        stage1=taps["stage1"],
+        stage2=taps["stage2"],
         encoded=taps["encoder_norm"],
         pre_logits=taps["pre_logits"],
         logits=taps["head"],
@@ -192,17 +222,43 @@ def test_hugging_face_classifier(read_case):
     )
 
 
-PURE = ["Ti_16", "S_16", "S_32", "B_16", "B_32", "L_16", "L_32", "H_14"]
+COUNTED = [
+    "ViT-Ti_16",
+    "ViT-S_16",
+    "ViT-S_32",
+    "ViT-B_16",
+    "ViT-B_32",
+    "ViT-L_16",
+    "ViT-L_32",
+    "ViT-H_14",
+    "R+ViT-Ti_16",
+    "R26+ViT-S_32",
+    "R26+ViT-B_32",
+    "R50+ViT-B_16",
+    "R50+ViT-L_32",
+]
 
 
-@pytest.mark.parametrize("name", PURE)
+@pytest.mark.parametrize("name", COUNTED)
 def test_cost_equals_the_official_one(name, reference_cases):
     table = json.loads((reference_cases / "param_counts.json").read_text())
-    official = table["models"][f"ViT-{name}"]
-    variant = name.replace("_", "/")
-    for image_size in (224, 384):
+    assert sorted(table["models"]) == sorted(COUNTED)
+    official = table["models"][name]
+    variant = name.replace("ViT-", "").replace("_", "/")
+    for image_size, forward in official["forward"].items():
         # 14 does not divide 384: the official convolution crops.
-        cost = keras_vit.cost(variant, image_size=image_size, remainder="crop")
-        counts = official["params"][f"{image_size}/classes1000"]
-        assert cost.parameters == counts["total"]
-        assert cost.macs == official["forward"][str(image_size)]["macs"]
+        options = {"image_size": int(image_size), "remainder": "crop"}
+        cost = keras_vit.cost(variant, **options)
+        assert cost.macs == forward["macs"]
+        assert cost.tokens == forward["tokens"]
+    for given, counts in official["params"].items():
+        # As "224/classes1000" or "224/classes1000/pre_logits768".
+        image_size, num_classes, *dim = re.findall(r"\d+", given)
+        cost = keras_vit.cost(
+            variant,
+            int(image_size),
+            num_classes=int(num_classes),
+            representation_dim=int(dim[0]) if dim else None,
+            remainder="crop",
+        )
+        assert cost.parameters == counts["total"], given

@@ -1,5 +1,6 @@
 """What a model costs, and how well it does."""
 
-from keras_vit.evaluation.cost import Cost, cost
+from keras_vit.evaluation.cost import cost, exaflops
+from keras_vit.evaluation.formulas import Cost
 
-__all__ = ["Cost", "cost"]
+__all__ = ["Cost", "cost", "exaflops"]

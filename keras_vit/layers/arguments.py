@@ -90,3 +90,12 @@ def check_rank(layer, shape, rank, axes):
             f"{type(layer).__name__} '{layer.name}' takes inputs of rank "
             f"{rank}, {axes}. Received: shape={tuple(shape)}"
         )
+
+
+def check_num_tokens(layer, shape, num_tokens, rule):
+    """Raises if `shape` is known to have another number of tokens."""
+    if shape[1] is not None and shape[1] != num_tokens:
+        raise ValueError(
+            f"{type(layer).__name__} '{layer.name}' takes {num_tokens} "
+            f"tokens, {rule}. Received: shape={tuple(shape)}"
+        )

@@ -4,6 +4,10 @@ Vaswani et al. 2017, arXiv:1706.03762; Dosovitskiy et al. 2021, appendix A,
 equations 5 to 8. Kernels have the shapes of the official checkpoints,
 `(hidden_dim, num_heads, head_dim)` in and `(num_heads, head_dim, hidden_dim)`
 out, so that reading one needs no transposition.
+
+Other attentions are subclasses of `SelfAttention` that change what queries
+and keys meet (`_prepare`), or what comes of it (`_logits`, with `_is_plain`):
+one core, one set of weights.
 """
 
 import keras
@@ -99,13 +103,7 @@ class SelfAttention(Layer):
     def build(self, tokens_shape, queries_shape=None):
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
         hidden_dim = tokens_shape[-1]
-        if self.head_dim is None and hidden_dim % self.num_heads:
-            raise ValueError(
-                "`num_heads` must divide the width of the tokens unless "
-                f"`head_dim` is given. Received: num_heads={self.num_heads}, "
-                f"hidden_dim={hidden_dim}"
-            )
-        head_dim = self.head_dim or hidden_dim // self.num_heads
+        head_dim = self._width_of_heads(hidden_dim)
         heads = (self.num_heads, head_dim)
         self.scale = head_dim**-0.5
 
@@ -141,6 +139,15 @@ class SelfAttention(Layer):
                 self.dropout, seed=self.seed, dtype=self.dtype_policy
             )
 
+    def _width_of_heads(self, hidden_dim):
+        if self.head_dim is None and hidden_dim % self.num_heads:
+            raise ValueError(
+                "`num_heads` must divide the width of the tokens unless "
+                f"`head_dim` is given. Received: num_heads={self.num_heads}, "
+                f"hidden_dim={hidden_dim}"
+            )
+        return self.head_dim or hidden_dim // self.num_heads
+
     def call(
         self,
         tokens,
@@ -152,20 +159,19 @@ class SelfAttention(Layer):
         query = self.query(tokens if queries is None else queries)
         key = self.key(tokens)
         value = self.value(tokens)
-        if self.qk_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
+        query, key = self._prepare(query, key)
 
         dropping = bool(training) and self.dropout > 0
         # The fused path of Keras computes float64 in float32, and that of JAX
         # has no gradient in float16 on a CPU.
         on_jax = keras.backend.backend() == "jax"
         unfit = ("float64", "float16") if on_jax else ("float64",)
-        fused = self.compute_dtype not in unfit
+        fused = self.compute_dtype not in unfit and self._is_plain(key)
         if fused and not return_attention_scores and not dropping:
             x = ops.dot_product_attention(query, key, value, scale=self.scale)
             return self.output_projection(x)
 
-        scores = self._scores(query, key)
+        scores = ops.softmax(self._logits(query, key), axis=-1)
         kept = ops.cast(scores, value.dtype)
         if dropping:
             kept = self.score_dropout(kept, training=training)
@@ -173,11 +179,22 @@ class SelfAttention(Layer):
         x = self.output_projection(x)
         return (x, scores) if return_attention_scores else x
 
-    def _scores(self, query, key):
-        # Softmax in at least float32, as in the fused kernels.
+    def _prepare(self, query, key):
+        """Queries and keys, `(batch, tokens, heads, dim)`, as they meet."""
+        if self.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        return query, key
+
+    def _logits(self, query, key):
+        """What softmax takes, `(batch, heads, queries, keys)`."""
+        # In at least float32, as in the fused kernels.
         dtype = at_least_float32(self.compute_dtype)
         logits = ops.einsum("bthk,bshk->bhts", query, key)
-        return ops.softmax(ops.cast(logits, dtype) * self.scale, axis=-1)
+        return ops.cast(logits, dtype) * self.scale
+
+    def _is_plain(self, key):
+        """Whether logits are scaled products alone, as fused kernels have."""
+        return True
 
     def compute_output_shape(self, tokens_shape, queries_shape=None):
         return tokens_shape if queries_shape is None else queries_shape

@@ -1,6 +1,14 @@
 """Functions that return functional Keras models."""
 
 from keras_vit.models.features import feature_extractor
+from keras_vit.models.resnet import ResNet
+from keras_vit.models.segmentation import feature_map, segmentation_model
 from keras_vit.models.vit import ViT
 
-__all__ = ["ViT", "feature_extractor"]
+__all__ = [
+    "ResNet",
+    "ViT",
+    "feature_extractor",
+    "feature_map",
+    "segmentation_model",
+]

@@ -16,6 +16,8 @@ from keras_vit.layers import (
     LayerNorm,
     PatchEncoder,
     Patches,
+    PositionEmbedding,
+    RelativeAttention,
     TokenPooling,
     TransformerBlock,
 )
@@ -26,10 +28,18 @@ from keras_vit.layers.arguments import (
     check_rate,
 )
 from keras_vit.layers.layer_norm import EPSILON
+from keras_vit.models.parts import (
+    head,
+    identity,
+    image_input,
+    warn_if_it_will_not_learn,
+)
+from keras_vit.models.resnet import resnet_trunk
 from keras_vit.variants import parse_variant
 from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
 
 POOLINGS = ("token", "average", "attention", "flatten", None)
+INJECTIONS = ("stem", "every_layer", "every_layer_shared")
 # The grid of position tables in models for images of any size: the one of
 # 224 x 224 pixels, on which nearly all public checkpoints were pre-trained.
 PRETRAINING_SIZE = 224
@@ -43,6 +53,7 @@ def ViT(
     num_classes=1000,
     pooling="token",
     position="learned_1d",
+    position_injection="stem",
     num_registers=0,
     representation_dim=None,
     head_bias=0.0,
@@ -72,7 +83,8 @@ def ViT(
     checkpoint, see `presets`.
 
     Args:
-        variant: a name as the paper writes it, `"B/16"`, or a
+        variant: a name as the paper writes it, `"B/16"` or, for a hybrid
+            with a ResNet under the transformer, `"R50+B/16"`; or a
             `keras_vit.Variant` of your own.
         image_size: height and width in pixels, an int or a pair, or `None`
             for images of any size that the patch divides; position tables
@@ -84,7 +96,13 @@ def ViT(
             a row, three forms without a class token; `None`, no pooling and
             no class token: the head sees each patch token by itself; or a
             layer that takes tokens.
-        position: `"learned_1d"`, `"learned_2d"`, `"sincos_2d"` or `None`.
+        position: `"learned_1d"`, `"learned_2d"`, `"sincos_2d"`,
+            `"relative_1d"` (in the attention of every block, see
+            `RelativeAttention`), or `None`.
+        position_injection: where positions are added: `"stem"`, once;
+            `"every_layer"`, in front of every block, each with a table of its
+            own; `"every_layer_shared"`, the same table each time. With
+            `position` these are the rows of the paper's Table 8.
         num_registers: register tokens, see `PatchEncoder`.
         representation_dim: width of a dense layer with tanh before the head,
             as the paper's pre-training has, or `None`.
@@ -179,8 +197,9 @@ def ViT(
         data_format or keras.config.image_data_format(),
         ("channels_last", "channels_first"),
     )
+    check_choice("position_injection", position_injection, INJECTIONS)
     dtype = keras.dtype_policies.get(dtype)
-    _warn_if_it_will_not_learn(dtype)
+    warn_if_it_will_not_learn(dtype)
     checkpoint = None
     if weights is not None:
         checkpoint = Checkpoint.locate(weights, variant=label)
@@ -190,43 +209,63 @@ def ViT(
     activation = trained_with[0] if activation is None else activation
     epsilon = trained_with[1] if epsilon is None else epsilon
 
-    size = image_size or (None, None)
-    channels = (check_positive("num_channels", num_channels),)
-    channels_last = data_format == "channels_last"
-    images = keras.Input(
-        (*size, *channels) if channels_last else (*channels, *size),
-        name="images",
+    images, x = image_input(
+        image_size, num_channels, include_rescaling, data_format, dtype
     )
-    x = images
-    if include_rescaling:
-        # x / 127.5 - 1 takes [0, 255] to [-1, 1].
-        x = keras.layers.Rescaling(
-            1 / 127.5, offset=-1.0, name="rescaling", dtype=dtype
-        )(x)
+    if variant.stages is not None:
+        x = resnet_trunk(
+            x,
+            variant.stages,
+            variant.width_factor,
+            data_format=data_format,
+            dtype=dtype,
+        )
+        data_format = "channels_last"
     x = Patches(
         patch_size, remainder, data_format, name="patches", dtype=dtype
     )(x)
+    grid_size = tuple(x.shape[1:3])
+    relative = position == "relative_1d"
+    added_at_stem = position_injection == "stem" and not relative
     if patch_encoder is None:
         patch_encoder = PatchEncoder(
             variant.hidden_dim,
-            position=position,
+            position=position if added_at_stem else None,
             cls_token=pooling not in POOLINGS[1:],
             num_registers=num_registers,
             dropout=dropout,
             epsilon=epsilon,
-            grid_size=None if image_size else _pretraining_grid(patch_size),
+            grid_size=None if image_size else _pretraining_grid(variant),
             dtype=dtype,
         )
     x = _named(patch_encoder, "patch_encoder")(x)
+    prefix = getattr(patch_encoder, "num_prefix_tokens", 0)
 
+    add_positions = None
     for index in range(variant.num_layers):
+        if position is not None and not (added_at_stem or relative):
+            if add_positions is None or position_injection == "every_layer":
+                add_positions = PositionEmbedding(
+                    position,
+                    _known_grid(grid_size, position_injection),
+                    num_prefix_tokens=prefix,
+                    name="positions"
+                    if position_injection == "every_layer_shared"
+                    else f"block_{index:02d}_positions",
+                    dtype=dtype,
+                )
+            x = add_positions(x)
         if block is not None:
             layer = block(index)
         else:
             depth = index / max(variant.num_layers - 1, 1)
+            attention = None
+            if relative:
+                attention = RelativeAttention(variant.num_heads, dtype=dtype)
             layer = TransformerBlock(
-                variant.num_heads,
+                None if relative else variant.num_heads,
                 variant.mlp_dim,
+                attention=attention,
                 activation=activation,
                 dropout=dropout,
                 stochastic_depth=stochastic_depth * depth,
@@ -235,43 +274,22 @@ def ViT(
             )
         x = _named(layer, f"block_{index:02d}")(x)
     if norm_after_pooling:
-        x = _identity("encoder_norm", dtype)(x)
+        x = identity("encoder_norm", dtype)(x)
     else:
         x = LayerNorm(epsilon, name="encoder_norm", dtype=dtype)(x)
 
-    if isinstance(pooling, keras.layers.Layer):
-        pool = _named(pooling, "pooling")
-    elif pooling == "token":
-        pool = TokenPooling(name="pooling", dtype=dtype)
-    elif pooling == "average":
-        prefix = getattr(patch_encoder, "num_prefix_tokens", 0)
-        pool = AveragePooling(prefix, name="pooling", dtype=dtype)
-    elif pooling == "attention":
-        pool = AttentionPooling(
-            variant.num_heads,
-            variant.mlp_dim,
-            activation=activation,
-            epsilon=epsilon,
-            name="pooling",
-            dtype=dtype,
-        )
-    elif pooling == "flatten":
-        pool = keras.layers.Flatten(
-            data_format="channels_last", name="pooling", dtype=dtype
-        )
-    else:
-        pool = _identity("pooling", dtype)
+    pool = _pooling(pooling, variant, prefix, activation, epsilon, dtype)
     x = pool(x)
     if norm_after_pooling:
         x = LayerNorm(epsilon, name="pooling_norm", dtype=dtype)(x)
 
     if name is None:
-        name = f"vit_{label.lower().replace('/', '_')}"
+        name = f"vit_{label.lower().replace('/', '_').replace('+', '_')}"
     # `keras.RematScope` is for what stands above: a head costs no memory, and
     # the model must not be recomputed as a whole on top of its parts.
     with keras.RematScope(mode=None):
         if representation_dim is None:
-            x = _identity("pre_logits", dtype)(x)
+            x = identity("pre_logits", dtype)(x)
         else:
             x = keras.layers.Dense(
                 check_positive("representation_dim", representation_dim),
@@ -281,18 +299,43 @@ def ViT(
                 dtype=dtype,
             )(x)
         if num_classes is not None:
-            x = keras.layers.Dense(
-                num_classes,
-                activation=classifier_activation,
-                kernel_initializer="zeros",
-                bias_initializer=keras.initializers.Constant(head_bias),
-                name="head",
-                dtype="float32" if _is_half(dtype.compute_dtype) else dtype,
-            )(x)
+            x = head(num_classes, classifier_activation, head_bias, dtype)(x)
         model = keras.Model(images, x, name=name)
     if checkpoint is not None:
         _load(model, checkpoint, num_classes, drop_pre_logits, image_size)
     return model
+
+
+def _pooling(pooling, variant, prefix, activation, epsilon, dtype):
+    """Returns the layer that a name of a pooling stands for."""
+    if isinstance(pooling, keras.layers.Layer):
+        return _named(pooling, "pooling")
+    common = {"name": "pooling", "dtype": dtype}
+    if pooling == "token":
+        return TokenPooling(**common)
+    if pooling == "average":
+        return AveragePooling(prefix, **common)
+    if pooling == "attention":
+        return AttentionPooling(
+            variant.num_heads,
+            variant.mlp_dim,
+            activation=activation,
+            epsilon=epsilon,
+            **common,
+        )
+    if pooling == "flatten":
+        return keras.layers.Flatten(data_format="channels_last", **common)
+    return identity(**common)
+
+
+def _known_grid(grid_size, position_injection):
+    if None in grid_size:
+        raise ValueError(
+            "Positions in front of every block need images of one size. "
+            f"Received: position_injection={position_injection!r}, "
+            "image_size=None"
+        )
+    return grid_size
 
 
 def _load(model, checkpoint, num_classes, drop_pre_logits, image_size):
@@ -319,12 +362,6 @@ def _load(model, checkpoint, num_classes, drop_pre_logits, image_size):
         )
 
 
-def _identity(name, dtype):
-    # `keras.layers.Identity` has no `get_config`, so it cannot be saved with
-    # a dtype policy.
-    return keras.layers.Activation("linear", name=name, dtype=dtype)
-
-
 def _named(layer, name):
     """Gives a layer that is not built yet the name of its place."""
     if layer.built:
@@ -336,20 +373,8 @@ def _named(layer, name):
     return layer
 
 
-def _pretraining_grid(patch_size):
-    return tuple(max(PRETRAINING_SIZE // edge, 1) for edge in patch_size)
-
-
-def _is_half(dtype):
-    return dtype in ("float16", "bfloat16")
-
-
-def _warn_if_it_will_not_learn(policy):
-    if _is_half(policy.variable_dtype):
-        warnings.warn(
-            f"Weights in {policy.variable_dtype} are too coarse to learn: "
-            "most steps of an optimizer round to nothing. Use "
-            f"dtype='mixed_{policy.variable_dtype}' to train; the pure policy "
-            f"is good for inference. Received: dtype={policy.name!r}",
-            stacklevel=3,
-        )
+def _pretraining_grid(variant):
+    edges = check_pair("patch_size", variant.patch_size)
+    return tuple(
+        max(PRETRAINING_SIZE // variant.stride // edge, 1) for edge in edges
+    )

@@ -31,6 +31,7 @@ from keras_vit.training.recipe_tables import (
     FINETUNE,
     PRETRAIN,
 )
+from keras_vit.training.segmentation import segmentation
 
 __all__ = [
     "AUGMENTATION_LEVELS",
@@ -42,6 +43,7 @@ __all__ = [
     "augreg",
     "finetune",
     "pretrain",
+    "segmentation",
     "total_steps",
 ]
 

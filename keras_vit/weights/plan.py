@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from keras_vit.layers import MLP, LayerNorm, PatchEncoder, Patches
-from keras_vit.layers.base import find_layers
+from keras_vit.layers.base import find_layers, image_data_format
 from keras_vit.weights import names, tokens
 from keras_vit.weights.files import CheckpointError, read_ahead
 
@@ -235,7 +235,7 @@ class Plan:
             prefixes = (0, has_cls)
         prefixes = dict.fromkeys(prefixes)
         found = tokens.grids_of_file(
-            rows, prefixes, positions.grid_size, self._known_grid()
+            rows, prefixes, positions.grid_size, self._known_grid(positions)
         )
         if len(found) != 1:
             guess = f", as {found}" if found else ""
@@ -256,12 +256,22 @@ class Plan:
         grids = (file_grid, positions.grid_size)
         return file_prefix, positions.num_prefix_tokens, grids
 
-    def _known_grid(self):
+    def _known_grid(self, positions):
+        """The grid of the file, from the size of images it is for."""
         if self.checkpoint.grid is not None or not self.checkpoint.image_size:
             return self.checkpoint.grid
+        shape = self.model.input_shape
+        last = image_data_format(self.model) == "channels_last"
+        size = shape[1:3] if last else shape[2:4]
+        if None in size:
+            return None
+        # So many pixels of an image make a cell, whatever lies between.
+        cell = (
+            -(-edge // cells) for edge, cells in zip(size, positions.grid_size)
+        )
         return tuple(
-            size // patch
-            for size, patch in zip(self.checkpoint.image_size, self.patch_size)
+            -(-edge // pixels)
+            for edge, pixels in zip(self.checkpoint.image_size, cell)
         )
 
     def find_missing(self):

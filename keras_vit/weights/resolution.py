@@ -6,14 +6,20 @@ a grid, are resampled, and patch kernels if the patch changes.
 """
 
 import copy
+import dataclasses
 import warnings
 
 import keras
 import numpy as np
 
-from keras_vit.layers import PatchEncoder, Patches, PositionEmbedding
+from keras_vit.layers import (
+    PatchEncoder,
+    Patches,
+    PositionEmbedding,
+    RelativeAttention,
+)
 from keras_vit.layers.arguments import check_choice, check_pair
-from keras_vit.layers.base import find_layers
+from keras_vit.layers.base import find_layers, image_data_format
 from keras_vit.weights.resampling import (
     METHODS,
     resize_grid,
@@ -115,14 +121,13 @@ def change_patch_size(model, patch_size, image_size=None, method="bilinear"):
 def _rebuilt(model, image_size, patch_size, method, pixel_method):
     config = copy.deepcopy(_config(model))
     old_size, data_format = _image_input(model)
-    image_size = image_size or old_size
-    _edit(config, old_size, image_size, data_format, patch_size)
-    classes = {
-        type(layer).__name__: type(layer)
-        for layer in find_layers(model, keras.layers.Layer)
-    }
+    change = _Change(
+        old_size, image_size or old_size, data_format, patch_size, {}
+    )
+    _note_grids(model, change)
+    _edit(config, change)
     try:
-        rebuilt = type(model).from_config(config, custom_objects=classes)
+        rebuilt = type(model).from_config(config, _classes(model))
     except ValueError as error:
         raise ValueError(
             f"'{model.name}' cannot be rebuilt for images of {image_size}: "
@@ -152,16 +157,47 @@ def _image_input(model):
             "`model` must have one input of shape (batch, height, width, "
             f"channels). Received: {shapes} in '{model.name}'"
         )
-    formats = {layer.data_format for layer in find_layers(model, Patches)}
-    data_format = formats.pop() if len(formats) == 1 else "channels_last"
+    data_format = image_data_format(model)
     shape = inputs[0].shape
     size = shape[2:4] if data_format == "channels_first" else shape[1:3]
     return tuple(size), data_format
 
 
-def _edit(config, old_size, new_size, data_format, patch_size):
+@dataclasses.dataclass(frozen=True)
+class _Change:
+    """What becomes of a model: sizes, patches, and the grids behind them."""
+
+    old_size: tuple
+    new_size: tuple
+    data_format: str
+    patch_size: tuple | None
+    grids: dict
+
+
+def _note_grids(model, change):
+    """Finds out which grid of tokens becomes which, for layers told of it."""
+    for layer in model.layers:
+        if isinstance(layer, PatchEncoder):
+            stem = keras.Model(model.inputs, layer.input)
+            config = stem.get_config()
+            _edit(config, change)
+            new_stem = type(stem).from_config(config, _classes(stem))
+            old, new = (x.output_shape[1:3] for x in (stem, new_stem))
+            change.grids[tuple(old)] = tuple(new)
+        elif isinstance(layer, keras.Model):
+            _note_grids(layer, change)
+
+
+def _classes(model):
+    return {
+        type(layer).__name__: type(layer)
+        for layer in find_layers(model, keras.layers.Layer)
+    }
+
+
+def _edit(config, change):
     """Changes what depends on the image size in the config of a model."""
-    at = 2 if data_format == "channels_first" else 1
+    at = 2 if change.data_format == "channels_first" else 1
     for layer in config["layers"]:
         # What a layer was built for; it shall be built for what comes now.
         layer.pop("build_config", None)
@@ -169,16 +205,29 @@ def _edit(config, old_size, new_size, data_format, patch_size):
         kind = layer["class_name"]
         if kind == "InputLayer":
             shape = list(own["batch_shape"])
-            if len(shape) == 4 and tuple(shape[at : at + 2]) == old_size:
-                shape[at : at + 2] = new_size
+            size = tuple(shape[at : at + 2])
+            if len(shape) == 4 and size == change.old_size:
+                shape[at : at + 2] = change.new_size
                 own["batch_shape"] = tuple(shape)
         elif kind == "PatchEncoder":
             own["grid_size"] = None
-        elif kind == "Patches" and patch_size is not None:
-            own["patch_size"] = patch_size
-        if isinstance(own, dict) and "layers" in own:
+        elif kind == "Patches" and change.patch_size is not None:
+            own["patch_size"] = change.patch_size
+        elif isinstance(own, dict) and "layers" in own:
             own.pop("build_input_shape", None)
-            _edit(own, old_size, new_size, data_format, patch_size)
+            _edit(own, change)
+        else:
+            _replace_grids(own, change.grids)
+
+
+def _replace_grids(config, grids):
+    """Tells a layer, or the layers in it, of the new grid."""
+    if isinstance(config, dict):
+        old = config.get("grid_size")
+        if isinstance(old, (list, tuple)) and tuple(old) in grids:
+            config["grid_size"] = grids[tuple(old)]
+        for value in config.values():
+            _replace_grids(value, grids)
 
 
 def _carry_weights(old, new, method, pixel_method):
@@ -187,6 +236,13 @@ def _carry_weights(old, new, method, pixel_method):
         find_layers(old, PositionEmbedding), find_layers(new, PositionEmbedding)
     ):
         converters.update(_position_converters(source, target, method))
+    for source, target in zip(
+        find_layers(old, RelativeAttention), find_layers(new, RelativeAttention)
+    ):
+        # Offsets reach as far as the sequence: the outermost stay outermost.
+        converters[id(source.offset_table)] = _resize_axis(
+            target.offset_table.shape[0], method
+        )
     if find_layers(old, Patches):
         converters.update(_kernel_converters(old, new, pixel_method))
     pairs = list(zip(old.weights, new.weights, strict=True))
@@ -220,20 +276,23 @@ def _position_converters(source, target, method):
             [table[:prefix], grid.reshape(-1, table.shape[1])]
         )
 
-    def resize_axis(length):
-        def resize(table):
-            return resize_grid(table[:, None], (length, 1), method)[:, 0]
-
-        return resize
-
     if source.kind == "learned_1d":
         return {id(source.table): resize_table}
     if source.kind == "learned_2d":
         return {
-            id(source.row_table): resize_axis(new_grid[0]),
-            id(source.column_table): resize_axis(new_grid[1]),
+            id(source.row_table): _resize_axis(new_grid[0], method),
+            id(source.column_table): _resize_axis(new_grid[1], method),
         }
     return {}
+
+
+def _resize_axis(length, method):
+    """A function that resamples a table of vectors along one axis."""
+
+    def resize(table):
+        return resize_grid(table[:, None], (length, 1), method)[:, 0]
+
+    return resize
 
 
 def _kernel_converters(old, new, method):

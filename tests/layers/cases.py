@@ -40,6 +40,17 @@ class Case:
 # softmax drops it: its gradient is zero by mathematics.
 KEY_BIAS = ("attention/key/bias", "key_norm/beta")
 
+ATTENTION_OPTIONS = {
+    "num_heads": 2,
+    "head_dim": 3,
+    "use_bias": False,
+    "use_output_bias": False,
+    "qk_norm": True,
+    "dropout": 0.1,
+    "epsilon": 1e-5,
+    "seed": 1,
+}
+
 CASES = [
     Case(
         layers.Patches,
@@ -88,20 +99,49 @@ CASES = [
     ),
     Case(
         layers.SelfAttention,
-        {
-            "num_heads": 2,
-            "head_dim": 3,
-            "use_bias": False,
-            "use_output_bias": False,
-            "qk_norm": True,
-            "dropout": 0.1,
-            "epsilon": 1e-5,
-            "seed": 1,
-        },
+        ATTENTION_OPTIONS,
         TOKENS,
         TOKENS,
         4 * 8 * 6 + 2 * 2 * 3,  # four projections, two norms
         fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.WindowAttention,
+        {**ATTENTION_OPTIONS, "window_size": (None, 2), "grid_size": (3, 4)},
+        (12, 8),
+        (12, 8),
+        4 * 8 * 6 + 2 * 2 * 3,
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.SparseAttention,
+        {**ATTENTION_OPTIONS, "k": 3},
+        TOKENS,
+        TOKENS,
+        4 * 8 * 6 + 2 * 2 * 3,
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.RelativeAttention,
+        ATTENTION_OPTIONS,
+        TOKENS,
+        TOKENS,
+        4 * 8 * 6 + 2 * 2 * 3 + 13 * 3,  # 13 offsets between 7 tokens
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.RotaryAttention,
+        {
+            **ATTENTION_OPTIONS,
+            "head_dim": 4,
+            "grid_size": (2, 3),
+            "num_prefix_tokens": 1,
+            "base": 50.0,
+        },
+        TOKENS,
+        TOKENS,
+        # No key bias is fixed here: turned, it differs from key to key.
+        4 * 8 * 8 + 2 * 2 * 4,
     ),
     Case(
         layers.MLP,
@@ -158,6 +198,25 @@ CASES = [
         fixed=KEY_BIAS,
     ),
     Case(
+        layers.AxialBlock,
+        {
+            "num_heads": 2,
+            "mlp_dim": 6,
+            "grid_size": (2, 3),
+            "activation": "gelu",
+            "dropout": 0.1,
+            "stochastic_depth": 0.1,
+            "layer_scale": 0.5,
+            "epsilon": 1e-5,
+            "seed": 1,
+        },
+        (6, 8),
+        (6, 8),
+        # two transformer blocks
+        2 * (4 * 8 + 4 * (8 * 8 + 8) + (8 * 6 + 6) + (6 * 8 + 8) + 2 * 8),
+        fixed=KEY_BIAS,
+    ),
+    Case(
         layers.TokenPooling,
         {"index": 2},
         TOKENS,
@@ -178,6 +237,39 @@ CASES = [
         (8,),
         8 + 4 * (8 * 8 + 8) + 2 * 8 + (8 * 6 + 6) + (6 * 8 + 8),
         fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.StandardizedConv2D,
+        {
+            "filters": 4,
+            "kernel_size": (3, 5),
+            "strides": (2, 1),
+            "padding": "symmetric",
+            "epsilon": 1e-4,
+            "epsilon_in": "variance",
+        },
+        (5, 6, 3),
+        (3, 6, 4),
+        3 * 5 * 3 * 4,
+    ),
+    Case(
+        layers.ResidualUnit,
+        {
+            "filters": 32,
+            "strides": (2, 1),
+            "preactivation": True,
+        },
+        (3, 4, 32),
+        (2, 4, 128),
+        # convolutions, the one around them, norms
+        32 * 32 + 9 * 32 * 32 + 32 * 128 + 32 * 128 + 3 * 2 * 32,
+    ),
+    Case(
+        layers.ResidualUnit,
+        {"filters": 32, "strides": 2},
+        (4, 4, 64),
+        (2, 2, 128),
+        64 * 32 + 9 * 32 * 32 + 32 * 128 + 64 * 128 + 2 * (2 * 32 + 2 * 128),
     ),
 ]
 all_layers = pytest.mark.parametrize("case", CASES, ids=str)

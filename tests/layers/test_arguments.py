@@ -21,6 +21,43 @@ BAD_ARGUMENTS = [
     (layers.SelfAttention, {"num_heads": -2}, "num_heads=-2"),
     (layers.SelfAttention, {"num_heads": 2, "head_dim": 0}, "head_dim=0"),
     (layers.SelfAttention, {"num_heads": 2, "dropout": -0.1}, "dropout=-0.1"),
+    (
+        layers.WindowAttention,
+        {"num_heads": 2, "window_size": None, "grid_size": 4},
+        "window_size=None",
+    ),
+    (
+        layers.WindowAttention,
+        {"num_heads": 2, "window_size": (2, 0), "grid_size": 4},
+        "window_size=0",
+    ),
+    (
+        layers.WindowAttention,
+        {"num_heads": 2, "window_size": 3, "grid_size": 4},
+        "window_size=3, grid_size=(4, 4)",
+    ),
+    (layers.SparseAttention, {"num_heads": 2, "k": 0}, "k=0"),
+    (layers.RelativeAttention, {"num_heads": 0}, "num_heads=0"),
+    (
+        layers.RotaryAttention,
+        {"num_heads": 2, "grid_size": 2, "base": 0},
+        "base=0",
+    ),
+    (
+        layers.RotaryAttention,
+        {"num_heads": 2, "grid_size": 2, "num_prefix_tokens": -1},
+        "num_prefix_tokens=-1",
+    ),
+    (
+        layers.AxialBlock,
+        {"num_heads": 2, "mlp_dim": 0, "grid_size": 2},
+        "mlp_dim=0",
+    ),
+    (
+        layers.AxialBlock,
+        {"num_heads": 2, "mlp_dim": 4, "grid_size": (2, 2, 2)},
+        "grid_size=(2, 2, 2)",
+    ),
     (layers.MLP, {"mlp_dim": True}, "mlp_dim=True"),
     (layers.MLP, {"mlp_dim": 4, "activation": "relu"}, "'relu'"),
     (layers.TransformerBlock, {"num_heads": 2}, "mlp_dim=None"),

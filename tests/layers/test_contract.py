@@ -32,7 +32,10 @@ def plain(config):
 
 
 def test_every_public_layer_is_in_the_table():
-    assert {case.layer.__name__ for case in CASES} == set(layers.__all__)
+    # These take two inputs each: see test_token_grid.
+    others = {"TokenGrid", "CropToImage"}
+    names = {case.layer.__name__ for case in CASES}
+    assert names | others == set(layers.__all__)
 
 
 def test_every_argument_is_off_its_default_somewhere():
@@ -50,9 +53,15 @@ def test_every_argument_is_off_its_default_somewhere():
 
 
 def _own_parameters(layer):
+    """Of the layer and, through `**kwargs`, of the layers it extends."""
+    own = {}
+    for owner in layer.__mro__:
+        if owner.__name__ in layers.__all__:
+            parameters = inspect.signature(owner).parameters
+            own = {**parameters, **own}
     return {
         name: parameter
-        for name, parameter in inspect.signature(layer).parameters.items()
+        for name, parameter in own.items()
         if parameter.kind is not parameter.VAR_KEYWORD
     }
 
@@ -129,6 +138,9 @@ def test_half_precision_stays_close_to_float32(case, rng):
 @all_layers
 @pytest.mark.parametrize("batch", [1, 0])
 def test_batches_of_one_and_none(case, batch, rng):
+    convolves = case.layer in (layers.StandardizedConv2D, layers.ResidualUnit)
+    if convolves and not batch and keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow's convolution gives an empty batch wrong shape")
     layer = case.make()
     outputs = layer(draw(case, rng, batch))
     assert tuple(outputs.shape) == (batch, *case.outputs)
@@ -142,7 +154,7 @@ def test_examples_do_not_see_each_other(case, rng):
     randomize(layer, rng)
     together = to_numpy(layer(inputs))
     alone = to_numpy(layer(inputs[1:2]))
-    np.testing.assert_allclose(together[1:2], alone, atol=2e-6)
+    np.testing.assert_allclose(together[1:2], alone, atol=2e-6, rtol=1e-5)
 
 
 @all_layers
@@ -156,7 +168,9 @@ def test_eager_and_compiled_agree(case, rng):
             continue  # torch.compile needs a C++ compiler on the user's side
         model.compile(jit_compile=jit_compile)
         compiled = model.predict(inputs, verbose=0)
-        np.testing.assert_allclose(compiled, eager, atol=2e-6, rtol=1e-5)
+        # Sums of many products are off by their own size.
+        atol = 2e-6 * max(1, np.abs(eager).max())
+        np.testing.assert_allclose(compiled, eager, atol=atol, rtol=1e-5)
 
 
 @all_layers
@@ -207,7 +221,8 @@ def test_remat_gives_the_same_outputs(case, rng):
 
 
 @pytest.mark.parametrize(
-    "layer", [layers.TransformerBlock, layers.PatchEncoder]
+    "layer",
+    [layers.TransformerBlock, layers.AxialBlock, layers.PatchEncoder],
 )
 def test_remat_drops_the_same_units_when_it_recomputes(layer, rng):
     """Else the gradient would belong to another network than the loss."""

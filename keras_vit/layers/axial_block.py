@@ -1,0 +1,145 @@
+"""The axial transformer block of the paper's comparison.
+
+Dosovitskiy et al. 2021, appendix D.6, after Ho et al. 2019, arXiv:1912.12180:
+attention along rows, then along columns, each with an MLP of its own.
+"""
+
+import keras
+
+from keras_vit.layers.arguments import (
+    check_choice,
+    check_epsilon,
+    check_pair,
+    check_positive,
+    check_rank,
+    check_rate,
+)
+from keras_vit.layers.base import Layer, parts
+from keras_vit.layers.layer_norm import EPSILON
+from keras_vit.layers.mlp import ACTIVATIONS
+from keras_vit.layers.transformer_block import TransformerBlock
+from keras_vit.layers.window_attention import WindowAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class AxialBlock(Layer):
+    """Two transformer blocks: one along the rows, one along the columns.
+
+        z' = row_block(z)       row self-attention, then MLP
+        z  = column_block(z')   column self-attention, then MLP
+
+    It takes the place of one `TransformerBlock` and has twice its parameters.
+    Its parts, `row` and `column`, are `TransformerBlock`s themselves, with
+    `WindowAttention` whose windows are whole rows and whole columns.
+
+    The paper does not say what becomes of the class token, which has neither
+    row nor column. There is none here: the tokens are the grid, and a model
+    of these blocks has `cls_token=False` and `pooling="average"`.
+
+    Args:
+        num_heads: heads of both attentions.
+        mlp_dim: inner width of both MLPs.
+        grid_size: rows and columns of the grid, an int or a pair.
+        activation: of the MLPs, see `MLP`.
+        dropout: rate in `[0, 1)`, see `TransformerBlock`.
+        stochastic_depth: rate in `[0, 1)` of dropping one of the four
+            branches.
+        layer_scale: start value of `LayerScale` on the branches, or `None`.
+        epsilon: of the layer norms, above 0.
+        seed: int, for dropout and stochastic depth.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, rows * columns, hidden_dim)`.
+        training: whether dropout and stochastic depth are on.
+
+    Returns:
+        A tensor of the shape of `tokens`.
+
+    Raises:
+        ValueError: if there are other than `rows * columns` tokens.
+
+    Example:
+
+    >>> block = keras_vit.layers.AxialBlock(4, 256, grid_size=(2, 3))
+    >>> block(keras.ops.ones((2, 6, 64))).shape
+    (2, 6, 64)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          appendix D.6
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        mlp_dim,
+        grid_size,
+        *,
+        activation="gelu_tanh",
+        dropout=0.0,
+        stochastic_depth=0.0,
+        layer_scale=None,
+        epsilon=EPSILON,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = check_positive("num_heads", num_heads)
+        self.mlp_dim = check_positive("mlp_dim", mlp_dim)
+        self.grid_size = check_pair("grid_size", grid_size)
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.dropout = check_rate("dropout", dropout)
+        self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
+        self.layer_scale = layer_scale
+        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.seed = seed
+
+        def block(name, window_size, first_seed):
+            return TransformerBlock(
+                attention=WindowAttention(
+                    num_heads,
+                    window_size,
+                    self.grid_size,
+                    dtype=self.dtype_policy,
+                ),
+                mlp_dim=mlp_dim,
+                activation=activation,
+                dropout=dropout,
+                stochastic_depth=stochastic_depth,
+                layer_scale=layer_scale,
+                epsilon=epsilon,
+                # A block uses this one and the next two.
+                seed=None if seed is None else seed + first_seed,
+                name=name,
+                dtype=self.dtype_policy,
+            )
+
+        with parts():
+            self.row = block("row", (1, None), 0)
+            self.column = block("column", (None, 1), 3)
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
+        self.row.build(input_shape)
+        self.column.build(input_shape)
+
+    def call(self, tokens, training=None):
+        tokens = self.row(tokens, training=training)
+        return self.column(tokens, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "grid_size": self.grid_size,
+            "activation": self.activation,
+            "dropout": self.dropout,
+            "stochastic_depth": self.stochastic_depth,
+            "layer_scale": self.layer_scale,
+            "epsilon": self.epsilon,
+            "seed": self.seed,
+        }

@@ -1,0 +1,174 @@
+"""The bottleneck unit of ResNets, before and after 2016.
+
+He et al. 2016, arXiv:1512.03385 (post-activation) and arXiv:1603.05027
+(pre-activation), with group norm and standardised convolutions: BiT,
+arXiv:1912.11370. `vit_jax/models_resnet.py` and big_vision's `bit_paper.py`.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.arguments import (
+    check_pair,
+    check_positive,
+    check_rank,
+)
+from keras_vit.layers.base import Layer, parts
+from keras_vit.layers.standardized_conv import StandardizedConv2D
+
+GROUPS = 32
+# The hybrids' trunk, and the files of BiT. They differ in every detail.
+POST_ACTIVATION = {"padding": "same", "epsilon": 1e-5}
+PRE_ACTIVATION = {
+    "padding": "symmetric",
+    "epsilon": 1e-10,
+    "epsilon_in": "variance",
+}
+
+
+def group_norm(name, preactivation, dtype, gamma="ones"):
+    """Returns the group norm of a ResNet, over 32 groups."""
+    return keras.layers.GroupNormalization(
+        groups=GROUPS,
+        epsilon=1e-5 if preactivation else 1e-6,
+        gamma_initializer=gamma,
+        name=name,
+        dtype=dtype,
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class ResidualUnit(Layer):
+    """1x1, 3x3 and 1x1 convolutions, and a way around them.
+
+    Post-activation, as in the paper's baselines and hybrids:
+
+        y = relu(x + norm3(conv3(relu(norm2(conv2(relu(norm1(conv1(x)))))))))
+
+    Pre-activation, as in the public files of BiT:
+
+        y = x + conv3(relu(norm3(conv2(relu(norm2(conv1(relu(norm1(x)))))))))
+
+    Where the shape changes, `x` goes through a 1x1 convolution, in the first
+    form with a norm behind it, in the second from behind `norm1`. The scale of
+    the last norm starts at zero in the first form: a unit begins as a detour
+    that adds nothing.
+
+    Args:
+        filters: channels inside, a multiple of 32; four times as many come
+            out.
+        strides: steps of the 3x3 convolution, an int or a pair.
+        preactivation: whether norms stand in front of the convolutions.
+
+    Call arguments:
+        maps: tensor of shape `(batch, height, width, channels)`.
+
+    Returns:
+        A tensor of shape `(batch, rows, columns, 4 * filters)`.
+
+    Example:
+
+    >>> unit = keras_vit.layers.ResidualUnit(32, strides=2)
+    >>> unit(keras.ops.ones((1, 7, 6, 64))).shape
+    (1, 4, 3, 128)
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          section 4.1; `vit_jax/models_resnet.py`, `ResidualUnit`
+    """
+
+    def __init__(
+        self,
+        filters,
+        strides=1,
+        preactivation=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = check_positive("filters", filters)
+        if filters % GROUPS:
+            raise ValueError(
+                f"`filters` must be a multiple of {GROUPS}, the groups of the "
+                f"norms. Received: filters={filters}"
+            )
+        self.strides = check_pair("strides", strides)
+        self.preactivation = bool(preactivation)
+
+    def build(self, input_shape):
+        check_rank(self, input_shape, 4, "a batch of feature maps")
+        channels = input_shape[3]
+        outer = 4 * self.filters
+        self.projects = channels != outer or self.strides != (1, 1)
+        with parts():
+            self.conv1 = self._conv("conv1", self.filters, 1)
+            self.conv2 = self._conv("conv2", self.filters, 3, self.strides)
+            self.conv3 = self._conv("conv3", outer, 1)
+            self.norm1 = self._norm("norm1")
+            self.norm2 = self._norm("norm2")
+            last = "ones" if self.preactivation else "zeros"
+            self.norm3 = self._norm("norm3", last)
+            if self.projects:
+                self.conv_proj = self._conv("conv_proj", outer, 1, self.strides)
+                if not self.preactivation:
+                    self.norm_proj = self._norm("norm_proj")
+        inner = (*input_shape[:3], self.filters)
+        self.conv1.build(input_shape)
+        self.conv2.build(inner)
+        self.conv3.build(inner)
+        if self.preactivation:
+            self.norm1.build(input_shape)
+            self.norm3.build(inner)
+        else:
+            self.norm1.build(inner)
+            self.norm3.build((*input_shape[:3], outer))
+        self.norm2.build(inner)
+        if self.projects:
+            self.conv_proj.build(input_shape)
+            if not self.preactivation:
+                self.norm_proj.build((*input_shape[:3], outer))
+
+    def _conv(self, name, filters, kernel_size, strides=1):
+        form = PRE_ACTIVATION if self.preactivation else POST_ACTIVATION
+        return StandardizedConv2D(
+            filters,
+            kernel_size,
+            strides,
+            name=name,
+            dtype=self.dtype_policy,
+            **form,
+        )
+
+    def _norm(self, name, gamma="ones"):
+        return group_norm(name, self.preactivation, self.dtype_policy, gamma)
+
+    def call(self, maps):
+        if self.preactivation:
+            x = ops.relu(self.norm1(maps))
+            around = self.conv_proj(x) if self.projects else maps
+            x = ops.relu(self.norm2(self.conv1(x)))
+            x = ops.relu(self.norm3(self.conv2(x)))
+            return around + self.conv3(x)
+        around = maps
+        if self.projects:
+            around = self.norm_proj(self.conv_proj(maps))
+        x = ops.relu(self.norm1(self.conv1(maps)))
+        x = ops.relu(self.norm2(self.conv2(x)))
+        return ops.relu(around + self.norm3(self.conv3(x)))
+
+    def compute_output_shape(self, input_shape):
+        form = PRE_ACTIVATION if self.preactivation else POST_ACTIVATION
+        strided = StandardizedConv2D(
+            4 * self.filters,
+            3,
+            self.strides,
+            padding=form["padding"],
+        )
+        return strided.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "preactivation": self.preactivation,
+        }

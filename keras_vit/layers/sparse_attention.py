@@ -1,0 +1,94 @@
+"""Attention to the k tokens that matter most to a query.
+
+Explicit Sparse Transformer: Zhao et al. 2019, arXiv:1912.11637. The scores
+are computed in full and then cut, so this concentrates attention; it does not
+save time or memory.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.arguments import check_positive, check_rank
+from keras_vit.layers.attention import SelfAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class SparseAttention(SelfAttention):
+    """Self-attention in which a query keeps its k largest logits.
+
+    With `logits = q k^T / sqrt(head_dim)`, for each query and head:
+
+        threshold = k-th largest logit of the row
+        scores = softmax(logits where logits >= threshold, else -inf)
+
+    Logits that tie with the k-th are all kept, so a row may keep more than
+    `k` (in half precision ties are common). The threshold is a constant to
+    the gradient, which flows through what is kept and nothing else. Weights
+    are those of `SelfAttention`; with `k` the number of tokens, so is every
+    operation.
+
+    Args:
+        num_heads: number of heads.
+        k: tokens that a query keeps, at most the number of tokens.
+        **kwargs: the other arguments of `SelfAttention` (`head_dim`,
+            `use_bias`, `use_output_bias`, `qk_norm`, `dropout`, `epsilon`,
+            `seed`) and those of `keras.layers.Layer`.
+
+    Call arguments:
+        tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
+        queries: tensor of shape `(batch, num_queries, hidden_dim)`, the
+            tokens that look at `tokens`. Defaults to `tokens` themselves.
+        training: whether dropout is on.
+        return_attention_scores: whether to return the scores as well.
+
+    Returns:
+        A tensor of shape `(batch, num_queries, hidden_dim)`; with
+        `return_attention_scores=True` a pair of it and the scores, of shape
+        `(batch, num_heads, num_queries, num_tokens)`, whose rows sum to 1,
+        with zeros where a token is not kept.
+
+    Raises:
+        ValueError: if `k` is larger than the number of tokens, when the layer
+            is built if that number is known then, else when it is called.
+
+    Example:
+
+    >>> attention = keras_vit.layers.SparseAttention(num_heads=4, k=3)
+    >>> tokens = keras.random.normal((2, 7, 64))
+    >>> _, scores = attention(tokens, return_attention_scores=True)
+    >>> int(keras.ops.sum(scores[0, 0, 0] > 0))
+    3
+
+    Reference:
+        - [Zhao et al., 2019](https://arxiv.org/abs/1912.11637), section 2
+    """
+
+    def __init__(self, num_heads, k, **kwargs):
+        super().__init__(num_heads, **kwargs)
+        self.k = check_positive("k", k)
+
+    def build(self, tokens_shape, queries_shape=None):
+        check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
+        self._check_k(tokens_shape[1])
+        super().build(tokens_shape, queries_shape)
+
+    def _check_k(self, num_tokens):
+        if num_tokens is not None and self.k > num_tokens:
+            raise ValueError(
+                "`k` must be at most the number of tokens, "
+                f"{num_tokens}. Received: k={self.k}"
+            )
+
+    def _is_plain(self, key):
+        return key.shape[1] == self.k
+
+    def _logits(self, query, key):
+        logits = super()._logits(query, key)
+        if self._is_plain(key):
+            return logits
+        self._check_k(key.shape[1])
+        largest, _ = ops.top_k(ops.stop_gradient(logits), self.k)
+        return ops.where(logits < largest[..., -1:], float("-inf"), logits)
+
+    def get_config(self):
+        return {**super().get_config(), "k": self.k}

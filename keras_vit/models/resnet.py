@@ -1,0 +1,209 @@
+"""ResNets with group norm: the paper's baseline, and the trunk of its hybrids.
+
+Kolesnikov et al. 2020 (BiT), arXiv:1912.11370; Dosovitskiy et al. 2021,
+section 4.1; `vit_jax/models_resnet.py` and big_vision's `models/bit_paper.py`.
+"""
+
+import keras
+
+from keras_vit.layers import ResidualUnit, StandardizedConv2D
+from keras_vit.layers.arguments import (
+    check_choice,
+    check_pair,
+    check_positive,
+)
+from keras_vit.layers.base import TO_CHANNELS_LAST
+from keras_vit.layers.residual_unit import (
+    GROUPS,
+    POST_ACTIVATION,
+    PRE_ACTIVATION,
+    group_norm,
+)
+from keras_vit.models.parts import (
+    head,
+    identity,
+    image_input,
+    warn_if_it_will_not_learn,
+)
+from keras_vit.variants import check_stages, parse_resnet
+from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
+
+ROOT_WIDTH = 64  # channels of the stem at a width factor of 1
+
+
+def resnet_trunk(
+    x, stages, width_factor=1.0, *, preactivation=False, data_format, dtype
+):
+    """Applies stem and stages to images, as layers of a functional model.
+
+    Args:
+        x: the images, a `keras.KerasTensor`.
+        stages: residual units in each stage, a tuple; `()` for the stem alone.
+        width_factor: 1 for 64 channels in the stem.
+        preactivation: whether norms stand in front of the convolutions.
+        data_format: of the images.
+        dtype: dtype policy of all layers.
+
+    Returns:
+        The feature map of the last stage, channels last, a
+        `keras.KerasTensor`.
+    """
+    width = int(ROOT_WIDTH * width_factor)
+    if width < 1 or width % GROUPS:
+        raise ValueError(
+            f"`width_factor` must give a multiple of {GROUPS} channels, times "
+            f"{ROOT_WIDTH}. Received: width_factor={width_factor}"
+        )
+    if data_format == "channels_first":
+        # Once, at the door: not every backend convolves in this layout.
+        x = keras.layers.Permute((2, 3, 1), name=TO_CHANNELS_LAST, dtype=dtype)(
+            x
+        )
+    x = StandardizedConv2D(
+        width,
+        7,
+        strides=2,
+        name="root_conv",
+        dtype=dtype,
+        **(PRE_ACTIVATION if preactivation else POST_ACTIVATION),
+    )(x)
+    if preactivation:
+        # Zeros around the map take part in the maximum there.
+        x = keras.layers.ZeroPadding2D(
+            1, data_format="channels_last", name="root_pad", dtype=dtype
+        )(x)
+    else:
+        x = group_norm("root_norm", preactivation, dtype)(x)
+        x = keras.layers.Activation("relu", name="root_relu", dtype=dtype)(x)
+    x = keras.layers.MaxPooling2D(
+        3,
+        strides=2,
+        padding="valid" if preactivation else "same",
+        data_format="channels_last",
+        name="root_pool",
+        dtype=dtype,
+    )(x)
+    for stage, units in enumerate(stages, 1):
+        for unit in range(1, units + 1):
+            x = ResidualUnit(
+                width * 2 ** (stage - 1),
+                strides=2 if stage > 1 and unit == 1 else 1,
+                preactivation=preactivation,
+                name=f"stage{stage}_unit{unit}",
+                dtype=dtype,
+            )(x)
+        x = identity(f"stage{stage}", dtype)(x)
+    return x
+
+
+def ResNet(
+    variant="50x1",
+    *,
+    image_size=224,
+    num_channels=3,
+    num_classes=1000,
+    preactivation=False,
+    head_bias=0.0,
+    classifier_activation=None,
+    include_rescaling=True,
+    weights=None,
+    data_format=None,
+    dtype=None,
+    name=None,
+):
+    """Builds a ResNet of the kind that the paper compares ViT with.
+
+    Group norm in place of batch norm, standardised convolutions. Its taps are
+    layers named `images`, `rescaling`, `root_conv`, `root_pool`, `stage1` to
+    `stage4` (the feature maps, at 1/4, 1/8, 1/16 and 1/32 of the image),
+    `pooling`, `pre_logits` and `head`; see `feature_extractor`.
+
+    Args:
+        variant: depth and width as the paper writes them, `"50x1"`, `"50x2"`,
+            `"101x1"`, `"152x1"`, `"152x2"`, `"200x3"`; or a pair of the
+            residual units in each stage and the width factor.
+        image_size: height and width in pixels, an int or a pair, or `None`
+            for images of any size.
+        num_channels: channels of the images.
+        num_classes: number of classes, or `None` to leave the head out.
+        preactivation: `False` for the paper's baseline, whose units are those
+            of the hybrids; `True` for ResNet-V2 as in the public files of BiT.
+        head_bias: start value of the biases of the head, whose kernel starts
+            at zero.
+        classifier_activation: activation of the head, as a Keras name.
+            Defaults to none: the model returns logits.
+        include_rescaling: whether the model itself maps pixels from [0, 255]
+            to [-1, 1].
+        weights: checkpoint to start from, as `load_checkpoint` takes them:
+            `"gs://bit_models/BiT-M-R50x1.npz"` with `preactivation=True`.
+        data_format: of the images, `"channels_last"` or `"channels_first"`.
+            Defaults to `keras.config.image_data_format()`.
+        dtype: dtype policy of all layers, by name or as an object. Logits are
+            float32 under every half-precision policy.
+        name: name of the model. Defaults to one made of the variant.
+
+    Returns:
+        A `keras.Model` from images of shape `(batch, height, width,
+        num_channels)`, pixels in [0, 255], to logits of shape `(batch,
+        num_classes)`.
+
+    Raises:
+        ValueError: if an argument breaks its rule.
+
+    Example:
+
+    >>> model = keras_vit.ResNet("50x1", image_size=64, num_classes=10)
+    >>> maps = keras_vit.feature_extractor(model, ["stage2", "stage4"])
+    >>> maps.output_shape
+    [(None, 8, 8, 512), (None, 2, 2, 2048)]
+
+    Reference:
+        - [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370)
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          section 4.1
+    """
+    label = variant if isinstance(variant, str) else "custom"
+    stages, width_factor = parse_resnet(variant)
+    stages = check_stages(stages)
+    if image_size is not None:
+        image_size = check_pair("image_size", image_size)
+    if num_classes is not None:
+        check_positive("num_classes", num_classes)
+    data_format = check_choice(
+        "data_format",
+        data_format or keras.config.image_data_format(),
+        ("channels_last", "channels_first"),
+    )
+    dtype = keras.dtype_policies.get(dtype)
+    warn_if_it_will_not_learn(dtype)
+
+    images, x = image_input(
+        image_size, num_channels, include_rescaling, data_format, dtype
+    )
+    x = resnet_trunk(
+        x,
+        stages,
+        width_factor,
+        preactivation=preactivation,
+        data_format=data_format,
+        dtype=dtype,
+    )
+    if preactivation:
+        x = group_norm("final_norm", preactivation, dtype)(x)
+        x = keras.layers.Activation("relu", name="final_relu", dtype=dtype)(x)
+    x = keras.layers.GlobalAveragePooling2D(
+        data_format="channels_last", name="pooling", dtype=dtype
+    )(x)
+    name = name or f"resnet_{label.lower()}"
+    with keras.RematScope(mode=None):
+        x = identity("pre_logits", dtype)(x)
+        if num_classes is not None:
+            x = head(num_classes, classifier_activation, head_bias, dtype)(x)
+        model = keras.Model(images, x, name=name)
+    if weights is not None:
+        load_checkpoint(
+            model,
+            Checkpoint.locate(weights),
+            reset_head=True if num_classes is None else None,
+        )
+    return model

@@ -1,0 +1,172 @@
+"""A class for every pixel: a Vision Transformer under a dense head.
+
+Each patch token answers for the pixels of its patch: "linear" is the probe of
+Strudel et al. 2021 (Segmenter), arXiv:2105.05633, section 3.1; "conv" is the
+progressive upsampling of Zheng et al. 2021 (SETR), arXiv:2012.15840, kept
+small.
+"""
+
+import keras
+
+from keras_vit.layers import (
+    CropToImage,
+    LayerNorm,
+    PatchEncoder,
+    Patches,
+    TokenGrid,
+)
+from keras_vit.layers.arguments import check_choice, check_positive
+from keras_vit.layers.base import image_data_format
+from keras_vit.models.parts import is_half
+
+DECODERS = ("linear", "conv")
+# An image size that every stride divides, to find out what the strides are.
+PROBE = 1024
+
+
+def feature_map(backbone, tap="encoder_norm"):
+    """Returns the tokens of a Vision Transformer as a map.
+
+    The class token and registers are left out, and each patch token is put
+    back in the place of its patch.
+
+    Args:
+        backbone: a functional `keras.Model` with a `Patches` and a
+            `PatchEncoder` layer: a ViT or a hybrid.
+        tap: name of the layer whose tokens are taken.
+
+    Returns:
+        A `keras.Model` from images to a map of shape `(batch, rows, columns,
+        hidden_dim)`, with the layers and weights of `backbone`. Its last layer
+        is named `feature_map`.
+
+    Raises:
+        ValueError: if the model has not one of either layer.
+
+    Example:
+
+    >>> backbone = keras_vit.ViT("Ti/16", image_size=(64, 96))
+    >>> keras_vit.feature_map(backbone).output_shape
+    (None, 4, 6, 192)
+    """
+    encoder = _only(backbone, PatchEncoder)
+    tokens = backbone.get_layer(tap).output
+    grid = _only(backbone, Patches).output
+    outputs = TokenGrid(encoder.num_prefix_tokens, name="feature_map")(
+        tokens, grid
+    )
+    name = f"{backbone.name}_feature_map"
+    return keras.Model(backbone.input, outputs, name=name)
+
+
+def segmentation_model(
+    backbone,
+    num_classes,
+    *,
+    decoder="linear",
+    decoder_dim=128,
+    tap="encoder_norm",
+    name=None,
+):
+    """Builds a model that gives each pixel a class.
+
+    Images may be of any size that the backbone takes. Logits are those of
+    patches, or of the decoder's cells, interpolated between their centres.
+
+    Args:
+        backbone: a functional `keras.Model` made by `ViT`, pure or hybrid; its
+            head is left out, its layers and weights are shared.
+        num_classes: number of classes.
+        decoder: `"linear"`, one dense layer on each token; `"conv"`, twice a
+            3x3 convolution, a layer norm, GELU and an enlargement by two, then
+            the dense layer.
+        decoder_dim: channels of the convolutions.
+        tap: name of the layer whose tokens are taken.
+        name: name of the model. Defaults to one made of the backbone's.
+
+    Returns:
+        A `keras.Model` from images to logits of shape `(batch, height, width,
+        num_classes)`, channels last whatever the images are.
+
+    Raises:
+        ValueError: if an argument breaks its rule, or if the backbone is none
+            of that kind.
+
+    Example:
+
+    >>> backbone = keras_vit.ViT("Ti/16", image_size=(64, 96))
+    >>> model = keras_vit.segmentation_model(backbone, num_classes=3)
+    >>> model.output_shape
+    (None, 64, 96, 3)
+    >>> objective = keras_vit.recipes.segmentation(num_classes=3)
+    >>> model.compile("adam", **objective)
+    """
+    check_positive("num_classes", num_classes)
+    check_choice("decoder", decoder, DECODERS)
+    check_positive("decoder_dim", decoder_dim)
+    maps = feature_map(backbone, tap)
+    # Maps are channels last from `Patches` on.
+    common = {
+        "data_format": "channels_last",
+        "dtype": maps.get_layer(tap).dtype_policy,
+    }
+    cell = _cell_size(backbone)
+    x = maps.output
+    if decoder == "conv":
+        for step in (1, 2):
+            x = keras.layers.Conv2D(
+                decoder_dim, 3, padding="same", name=f"conv{step}", **common
+            )(x)
+            x = LayerNorm(name=f"conv{step}_norm", dtype=common["dtype"])(x)
+            x = keras.layers.Activation(
+                "gelu", name=f"conv{step}_gelu", dtype=common["dtype"]
+            )(x)
+            if all(edge % 2 == 0 for edge in cell):
+                x = keras.layers.UpSampling2D(
+                    interpolation="bilinear", name=f"enlarge{step}", **common
+                )(x)
+                cell = tuple(edge // 2 for edge in cell)
+    half = is_half(common["dtype"].compute_dtype)
+    common["dtype"] = "float32" if half else common["dtype"]
+    x = keras.layers.Dense(
+        num_classes,
+        kernel_initializer="zeros",
+        name="classes",
+        dtype=common["dtype"],
+    )(x)
+    x = keras.layers.UpSampling2D(
+        cell, interpolation="bilinear", name="logits", **common
+    )(x)
+    # Padding, of patches or of convolutions, may have added a margin.
+    x = CropToImage(image_data_format(backbone), name="crop")(x, backbone.input)
+    name = name or f"{backbone.name}_segmentation"
+    return keras.Model(backbone.input, x, name=name)
+
+
+def _only(model, kind):
+    layers = [layer for layer in model.layers if isinstance(layer, kind)]
+    if len(layers) != 1:
+        raise ValueError(
+            f"`backbone` must have one layer of class {kind.__name__}. "
+            f"Received: {len(layers)} in '{model.name}'"
+        )
+    return layers[0]
+
+
+def _cell_size(backbone):
+    """Height and width in pixels of what one patch token stands for."""
+    patches = _only(backbone, Patches)
+    shape = list(backbone.input_shape)
+    last = image_data_format(backbone) == "channels_last"
+    axes = (1, 2) if last else (2, 3)
+    for axis in axes:
+        shape[axis] = PROBE
+    # What lies under the patches, nothing or a ResNet, is a chain of layers.
+    for layer in keras.Model(backbone.input, patches.input).layers[1:]:
+        shape = layer.compute_output_shape(shape)
+    # Behind a ResNet the channels are last.
+    rows_at = 1 if patches.data_format == "channels_last" else 2
+    return tuple(
+        patch * PROBE // cells
+        for patch, cells in zip(patches.patch_size, shape[rows_at:])
+    )

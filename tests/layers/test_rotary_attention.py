@@ -1,0 +1,147 @@
+"""Rotary positions in two dimensions against their double loop."""
+
+import numpy as np
+import pytest
+from conftest import float64_on_jax, randomize, to_numpy
+from keras import ops
+
+from keras_vit import layers
+
+
+def build(rng, grid_size, num_prefix_tokens=0, **options):
+    attention = layers.RotaryAttention(
+        2, grid_size, num_prefix_tokens, **options
+    )
+    tokens = num_prefix_tokens + grid_size[0] * grid_size[1]
+    attention.build((None, tokens, 16))
+    randomize(attention, rng, scale=0.5)
+    return attention
+
+
+def turn(x, row, column, base):
+    """One vector, pair after pair."""
+    turned, quarter = x.copy(), len(x) // 4
+    for part, place in enumerate((row, column)):
+        for k in range(quarter):
+            angle = place * base ** (-k / quarter)
+            first = 2 * quarter * part + k
+            second = first + quarter
+            a, b = x[first], x[second]
+            turned[first] = a * np.cos(angle) - b * np.sin(angle)
+            turned[second] = b * np.cos(angle) + a * np.sin(angle)
+    return turned
+
+
+@pytest.mark.parametrize("policy", ["float32", "float64"])
+def test_rotary_attention_is_the_formula(policy, rng):
+    rows, columns, prefix, base = 2, 3, 2, 50.0
+    tokens = rng.normal(size=(2, prefix + rows * columns, 16)).astype(policy)
+    with float64_on_jax():
+        attention = build(rng, (rows, columns), prefix, base=base, dtype=policy)
+        outputs, scores = attention(
+            ops.convert_to_tensor(tokens, policy), return_attention_scores=True
+        )
+        fused = attention(ops.convert_to_tensor(tokens, policy))
+        outputs, scores, fused = map(to_numpy, (outputs, scores, fused))
+    q, k, v = (
+        np.einsum("btd,dhk->bhtk", tokens, to_numpy(layer.kernel))
+        + to_numpy(layer.bias)[:, None]
+        for layer in (attention.query, attention.key, attention.value)
+    )
+    logits = np.empty((2, 2, 8, 8))
+    for example, head, t, s in np.ndindex(logits.shape):
+        pair = []
+        for place, x in ((t, q[example, head, t]), (s, k[example, head, s])):
+            if place >= prefix:
+                x = turn(x, *divmod(place - prefix, columns), base)
+            pair.append(x)
+        logits[example, head, t, s] = pair[0] @ pair[1] / np.sqrt(8)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    heads = np.einsum("bhts,bhsk->bthk", shares, v)
+    expected = np.einsum(
+        "bthk,hkd->btd", heads, to_numpy(attention.output_projection.kernel)
+    ) + to_numpy(attention.output_projection.bias)
+    # Angles in float32 would show in float64.
+    atol = {"float32": 1e-5, "float64": 1e-12}[policy]
+    np.testing.assert_allclose(scores, shares, atol=atol)
+    np.testing.assert_allclose(outputs, expected, atol=10 * atol)
+    np.testing.assert_allclose(fused, expected, atol=10 * atol)
+
+
+def test_lengths_stay_and_prefix_tokens_do_not_turn(rng):
+    attention = build(rng, (3, 4), num_prefix_tokens=2)
+    x = rng.normal(size=(2, 14, 2, 8)).astype("float32")
+    query, key = (to_numpy(y) for y in attention._prepare(x, 2 * x))
+    np.testing.assert_allclose(2 * query, key, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.linalg.norm(query, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-6
+    )
+    # Two prefix tokens, and the corner of the grid, which is place (0, 0).
+    np.testing.assert_array_equal(query[:, :3], x[:, :3])
+    assert (query[:, 3:] != x[:, 3:]).any(-1).all()
+
+
+def test_places_matter_through_differences_alone(rng):
+    """With equal tokens, a pair's share against one's own tells its offset."""
+    rows, columns = 4, 5
+    tokens = np.repeat(rng.normal(size=(1, 1, 16)), 20, axis=1)
+    attention = build(rng, (rows, columns))
+    _, scores = attention(
+        tokens.astype("float32"), return_attention_scores=True
+    )
+    scores = to_numpy(scores)[0]
+    ratios = scores / np.einsum("htt->ht", scores)[:, :, None]
+    ratios = ratios.reshape((2, rows, columns, rows, columns))
+    assert abs(ratios - 1).max() > 0.1
+    # Both tokens one row down and two columns to the right.
+    np.testing.assert_allclose(
+        ratios[:, 1:, 2:, 1:, 2:], ratios[:, :-1, :-2, :-1, :-2], rtol=1e-4
+    )
+
+
+def test_rotary_attention_has_the_weights_of_self_attention(rng):
+    attention = build(rng, (2, 3), qk_norm=True)
+    full = layers.SelfAttention(2, qk_norm=True)
+    full.build((None, 6, 16))
+    assert [w.path.split("/", 1)[1:] for w in attention.weights] == [
+        w.path.split("/", 1)[1:] for w in full.weights
+    ]
+    assert attention.count_params() == full.count_params()
+
+
+def test_turned_after_qk_norm(rng):
+    """Else the norm's scale of one channel would mix with its partner's."""
+    attention = build(rng, (2, 3), qk_norm=True)
+    x = rng.normal(size=(1, 6, 2, 8)).astype("float32")
+    query, _ = attention._prepare(x, x)
+    normed = to_numpy(attention.query_norm(x))
+    for head in range(2):
+        for place in range(6):
+            expected = turn(normed[0, place, head], *divmod(place, 3), 100.0)
+            np.testing.assert_allclose(
+                to_numpy(query)[0, place, head], expected, atol=1e-5
+            )
+
+
+def test_angles_stay_exact_in_half_precision(rng):
+    """bfloat16 knows 255 and 256, but not 255 times a frequency."""
+    attention = layers.RotaryAttention(1, (300, 1), dtype="bfloat16")
+    attention.build((None, 300, 4))
+    x = np.ones((1, 300, 1, 4), "float32")
+    query, _ = attention._prepare(*[ops.cast(x, "bfloat16")] * 2)
+    given = to_numpy(ops.cast(query, "float32"))[0, 299, 0]
+    expected = turn(x[0, 0, 0], 299, 0, 100.0)
+    np.testing.assert_allclose(given, expected, atol=0.01)
+
+
+def test_heads_and_tokens_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="multiple of 4.*head_dim=6"):
+        layers.RotaryAttention(2, (2, 3)).build((None, 6, 12))
+    message = r"takes 7 tokens, 1 in front.*2 x 3.*shape=\(1, 6, 8\)"
+    with pytest.raises(ValueError, match=message):
+        layers.RotaryAttention(2, (2, 3), 1)(np.zeros((1, 6, 8), "float32"))
+    attention = layers.RotaryAttention(2, (2, 3), 1)
+    attention.build((None, None, 8))
+    with pytest.raises(ValueError, match="takes 7 tokens"):
+        attention(np.zeros((1, 6, 8), "float32"))
