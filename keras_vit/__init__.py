@@ -8,6 +8,7 @@ from keras_vit.models import (
     ViT,
     feature_extractor,
     feature_map,
+    feature_pyramid,
     segmentation_model,
 )
 from keras_vit.training import (
@@ -49,6 +50,7 @@ __all__ = [
     "export_checkpoint",
     "feature_extractor",
     "feature_map",
+    "feature_pyramid",
     "freeze",
     "layer_wise_learning_rates",
     "layers",

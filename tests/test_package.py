@@ -29,6 +29,7 @@ MAY_USE = {
     "variants": {"layers"},
     "weights": {"layers"},
     "models": {"layers", "variants", "weights"},
+    "hub": set(),
     "inference": {"layers"},
     "training": {"layers"},
     "datasets": {"layers", "training"},
@@ -153,6 +154,8 @@ class AnyShape(doctest.OutputChecker):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings_run(module):
+    if module == "keras_vit.hub":
+        pytest.importorskip("keras_hub")
     module = importlib.import_module(module)
     names = {"keras": keras, "np": np, "keras_vit": keras_vit}
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

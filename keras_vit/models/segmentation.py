@@ -110,7 +110,7 @@ def segmentation_model(
         "data_format": "channels_last",
         "dtype": maps.get_layer(tap).dtype_policy,
     }
-    cell = _cell_size(backbone)
+    cell = cell_size(backbone)
     x = maps.output
     if decoder == "conv":
         for step in (1, 2):
@@ -153,7 +153,7 @@ def _only(model, kind):
     return layers[0]
 
 
-def _cell_size(backbone):
+def cell_size(backbone):
     """Height and width in pixels of what one patch token stands for."""
     patches = _only(backbone, Patches)
     shape = list(backbone.input_shape)

@@ -582,7 +582,8 @@ def test_attention_of_other_kinds():
 
 def test_axial_blocks_are_two_blocks():
     tokens = keras.Input((24, 8))
-    axial = keras_vit.cost(keras.Model(tokens, AxialBlock(2, 16, (4, 6))(tokens)))
+    block = AxialBlock(2, 16, grid_size=(4, 6))
+    axial = keras_vit.cost(keras.Model(tokens, block(tokens)))
     full = cost_of(SelfAttention(2))
     assert axial.parameters == 2 * full.parameters
     # Rows of 6 and columns of 4.
