@@ -6,6 +6,7 @@ Read for the few facts that the names of the weights do not tell; written by
 
 import json
 import pathlib
+import zipfile
 
 from keras_vit.layers import (
     AttentionPooling,
@@ -36,10 +37,11 @@ def read(path):
 
     Returns:
         A dict with some of `activation`, `epsilon` and `image_size`; empty
-        if there is no such file.
+        if there is no such file, or if it cannot belong to the weights: the
+        libraries that write one write `.safetensors`.
     """
     config = pathlib.Path(path).parent / "config.json"
-    if not config.is_file():
+    if not config.is_file() or zipfile.is_zipfile(path):
         return {}
     try:
         config = json.loads(config.read_text(encoding="utf-8"))

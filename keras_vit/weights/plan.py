@@ -219,14 +219,15 @@ class Plan:
         key = self.roles[names.POSITIONS]
         encoder = find_layers(self.model, PatchEncoder)[0]
         positions = encoder.position_embedding
-        *_, rows, dim = in_file[names.POSITIONS]
+        table = _without_ones(in_file[names.POSITIONS])
         expected = shapes[names.POSITIONS]
-        if dim != expected[-1]:
+        if len(table) != 2 or table[1] != expected[1]:
             self.mis_shaped.append(
-                f"{key}: expected vectors of {expected[-1]} for "
-                f"{names.POSITIONS}, the file has {(rows, dim)}"
+                f"{key}: expected vectors of {expected[1]} for "
+                f"{names.POSITIONS}, the file has {in_file[names.POSITIONS]}"
             )
             return None
+        rows = table[0]
         has_cls = int(names.CLS_TOKEN in in_file)
         registers = in_file.get(names.REGISTERS, (0, 0))[-2]
         prefixes = (has_cls + registers, has_cls, 0)

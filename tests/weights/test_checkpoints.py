@@ -389,6 +389,29 @@ def test_the_builder_takes_the_arithmetic_of_the_weights(tiny_vit, tmp_path):
         )
 
 
+def test_a_config_beside_an_npz_is_not_its_own(tiny_vit, tmp_path):
+    """Official files come alone: the folder may hold another library's."""
+    source = tiny_vit()
+    keras_vit.export_checkpoint(
+        tiny_vit(activation="gelu", epsilon=1e-12),
+        tmp_path,
+        format="huggingface",
+    )
+    path = save(official(source, tmp_path), tmp_path)
+    model = tiny_vit()
+    keras_vit.load_checkpoint(model, path)
+    assert_equal_weights(model, source)
+
+
+@pytest.mark.parametrize("shape", [(16,), (7, 15), (7, 4, 4), ()])
+def test_position_tables_of_no_such_shape(shape, tiny_vit, tmp_path):
+    arrays = official(tiny_vit(), tmp_path)
+    key = "Transformer/posembed_input/pos_embedding"
+    arrays[key] = np.zeros(shape, "float32")
+    with pytest.raises(keras_vit.CheckpointError, match="vectors of 16"):
+        keras_vit.load_checkpoint(tiny_vit(), save(arrays, tmp_path))
+
+
 def test_a_model_around_the_same_layers_loads_too(tiny_vit, tmp_path, rng):
     """Weight paths do not know whether the backbone is nested."""
     source = tiny_vit(num_classes=None)
