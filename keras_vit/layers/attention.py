@@ -19,8 +19,10 @@ from keras_vit.layers.arguments import (
     check_rank,
     check_rate,
 )
+from keras_vit.layers.attention_core import attend
 from keras_vit.layers.base import Layer, at_least_float32, parts
 from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.linear import linear
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -32,9 +34,9 @@ class SelfAttention(Layer):
         scores = softmax(q k^T / sqrt(head_dim))
         output = concat_heads(scores v) U_o
 
-    The ordinary path is `keras.ops.dot_product_attention`, which runs a fused
-    or flash kernel where the backend has one. Scores are written out only
-    where they are asked for, or where attention dropout needs them.
+    The ordinary path is `attend`, which runs a fused or flash kernel where the
+    backend has one. Scores are written out only where they are asked for, or
+    where attention dropout needs them.
 
     Args:
         num_heads: number of heads.
@@ -156,27 +158,23 @@ class SelfAttention(Layer):
         return_attention_scores=False,
     ):
         check_rank(self, tokens.shape, 3, "(batch, tokens, hidden_dim)")
-        query = self.query(tokens if queries is None else queries)
-        key = self.key(tokens)
-        value = self.value(tokens)
+        query = linear(self.query, tokens if queries is None else queries)
+        key = linear(self.key, tokens)
+        value = linear(self.value, tokens)
         query, key = self._prepare(query, key)
 
         dropping = bool(training) and self.dropout > 0
-        # The fused path of Keras computes float64 in float32, and that of JAX
-        # has no gradient in float16 on a CPU.
-        on_jax = keras.backend.backend() == "jax"
-        unfit = ("float64", "float16") if on_jax else ("float64",)
-        fused = self.compute_dtype not in unfit and self._is_plain(key)
-        if fused and not return_attention_scores and not dropping:
-            x = ops.dot_product_attention(query, key, value, scale=self.scale)
-            return self.output_projection(x)
+        plain = self._is_plain(key)
+        if plain and not return_attention_scores and not dropping:
+            x = attend(query, key, value, self.scale)
+            return linear(self.output_projection, x)
 
         scores = ops.softmax(self._logits(query, key), axis=-1)
         kept = ops.cast(scores, value.dtype)
         if dropping:
             kept = self.score_dropout(kept, training=training)
         x = ops.einsum("bhts,bshk->bthk", kept, value)
-        x = self.output_projection(x)
+        x = linear(self.output_projection, x)
         return (x, scores) if return_attention_scores else x
 
     def _prepare(self, query, key):

@@ -29,10 +29,6 @@ def at_least_float32(dtype):
     return "float64" if dtype == "float64" else "float32"
 
 
-# Name of the layer that turns images with channels first around.
-TO_CHANNELS_LAST = "channels_last"
-
-
 class Layer(keras.layers.Layer):
     """Base of the layers that have sub-layers or a `training` argument."""
 
@@ -136,21 +132,3 @@ def find_layers(model, kind):
     """
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if isinstance(layer, kind)]
-
-
-def image_data_format(model):
-    """Returns how a model wants its images, from the layers that read them.
-
-    Args:
-        model: a `keras.Model`.
-
-    Returns:
-        `"channels_last"` or `"channels_first"`.
-    """
-    for layer in find_layers(model, keras.layers.Layer):
-        if layer.name == TO_CHANNELS_LAST:
-            return "channels_first"
-        # Only `Patches` has one that is about images.
-        if type(layer).__name__ == "Patches":
-            return layer.data_format
-    return "channels_last"

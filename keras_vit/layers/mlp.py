@@ -14,6 +14,8 @@ from keras_vit.layers.arguments import (
     check_rate,
 )
 from keras_vit.layers.base import Layer, parts
+from keras_vit.layers.gelu import gelu_tanh
+from keras_vit.layers.linear import linear
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "swiglu")
 
@@ -92,13 +94,16 @@ class MLP(Layer):
         return layer
 
     def call(self, tokens, training=None):
-        x = self.hidden(tokens)
+        x = linear(self.hidden, tokens)
         if self.activation == "swiglu":
-            x = ops.silu(self.gate(tokens)) * x
+            x = ops.silu(linear(self.gate, tokens)) * x
+        elif self.activation == "gelu_tanh":
+            x = gelu_tanh(x)
         else:
-            x = ops.gelu(x, approximate=self.activation == "gelu_tanh")
-        x = self.hidden_dropout(x, training=training)
-        return self.output_projection(x)
+            x = ops.gelu(x, approximate=False)
+        if self.dropout:
+            x = self.hidden_dropout(x, training=training)
+        return linear(self.output_projection, x)
 
     def compute_output_shape(self, input_shape):
         return input_shape

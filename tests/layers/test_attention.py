@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import float64_on_jax, randomize, to_numpy
+from conftest import EAGER, float64_on_jax, randomize, to_numpy
 from keras import ops
 
 from keras_vit import layers
@@ -194,7 +194,7 @@ def test_layer_norm_gradient_is_that_of_keras(rng):
         model = keras.Model(inputs, norm(before(inputs)))
         norm.gamma.assign(np.linspace(0.5, 2, 6))
         norm.beta.assign(np.linspace(-1, 1, 6))
-        model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse")
+        model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse", **EAGER)
         model.train_on_batch(x, targets)
         results.append([to_numpy(w) for w in model.weights])
     for given, expected in zip(*results):

@@ -1,0 +1,128 @@
+"""What stands between the projections of attention: `softmax(q k^T) v`.
+
+Vaswani et al. 2017, arXiv:1706.03762, equation 1. Where the backend has a
+fused kernel that pays, that is what runs. Elsewhere (TensorFlow, and JAX on a
+CPU) the same is computed here with its gradient in closed form: what automatic
+differentiation makes of it takes a tenth more of a whole training step. Where
+there are more scores than memory should hold, queries go block by block.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.base import at_least_float32
+from keras_vit.layers.chunked_attention import LARGEST, chunked_attention
+
+LOWEST = -3e38  # below every score in float32
+
+
+def attend(query, key, value, scale):
+    """Lets each query gather values by its likeness to the keys.
+
+    For each head, with `z = scale * q k^T`:
+
+        output = softmax(z) v
+
+    Args:
+        query: tensor of shape `(batch, num_queries, num_heads, head_dim)`.
+        key: tensor of shape `(batch, num_tokens, num_heads, head_dim)`.
+        value: tensor of the shape of `key`.
+        scale: number that the products are multiplied by.
+
+    Returns:
+        A tensor of the shape and dtype of `query`.
+    """
+    if has_fused_kernel(query):
+        if keras.backend.backend() == "torch":
+            import torch
+
+            # Keras' function copies each of the three first, and needs not.
+            turned = (x.transpose(1, 2) for x in (query, key, value))
+            attention = torch.nn.functional.scaled_dot_product_attention
+            return attention(*turned, scale=scale).transpose(1, 2)
+        return ops.dot_product_attention(query, key, value, scale=scale)
+    if _has_too_many_scores(query, key):
+        return chunked_attention(query, key, value, scale)
+    return attend_in_closed_form(query, key, value, scale)
+
+
+def has_fused_kernel(query):
+    """Whether the backend's fused attention is right, and pays, for a tensor.
+
+    TensorFlow has none, and JAX none on a CPU, nor in float32. Keras computes
+    float64 in float32 in it. PyTorch's for bfloat16 on a CPU takes 2 to 4
+    times as long as matrix products.
+    """
+    dtype = keras.backend.standardize_dtype(query.dtype)
+    backend = keras.backend.backend()
+    if backend == "torch":
+        on_cpu = query.device.type == "cpu"
+        return dtype == "float32" or (dtype != "float64" and not on_cpu)
+    if backend == "jax":
+        device = keras.distribution.list_devices()[0]
+        return dtype.endswith("float16") and not device.startswith("cpu")
+    return False
+
+
+def _has_too_many_scores(query, key):
+    queries, heads, tokens = query.shape[1], query.shape[2], key.shape[1]
+    # Unknown in a graph for images of any size, symbols in an export by JAX.
+    if not (isinstance(queries, int) and isinstance(tokens, int)):
+        return False
+    return heads * queries * tokens > LARGEST
+
+
+def attend_in_closed_form(query, key, value, scale):
+    """The plain formula, with softmax undone in the backward pass by itself.
+
+    With `e = exp(z - max z)` and `s` its sum over keys, `output = e v / s`:
+    rows are divided where they are `head_dim` wide, not `num_tokens`. For an
+    upstream gradient `g`, with `h = g / s` and `m(.)` the sum over `head_dim`:
+
+        dvalue = e^T h
+        dz     = e * (h v^T - m(h * output))
+
+    the last term being the sum over keys that the gradient of a softmax takes
+    (Dao et al. 2022, arXiv:2205.14135, appendix B.2). `e` is all of the size
+    of the scores that is kept for the backward pass.
+    """
+    dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
+
+    # Spares TensorFlow a check, which an empty batch fails. Where it is not
+    # needed it is in the way: jax2onnx does not know it.
+    floor = {}
+    if keras.backend.backend() == "tensorflow":
+        floor = {"initial": LOWEST}
+
+    def turned(x):
+        """Between (batch, heads, queries) and (batch, queries, heads)."""
+        return ops.expand_dims(ops.transpose(x, (0, 2, 1)), -1)
+
+    @ops.custom_gradient
+    def attention(query, key, value):
+        low = query.dtype
+        query = query * scale
+        logits = ops.cast(ops.einsum("bthk,bshk->bhts", query, key), dtype)
+        top = ops.max(logits, axis=-1, keepdims=True, **floor)
+        raised = ops.exp(logits - top)
+        share = turned(1 / ops.sum(raised, axis=-1))
+        raised = ops.cast(raised, low)
+        output = ops.einsum("bhts,bshk->bthk", raised, value)
+        output = ops.cast(output, dtype) * share
+
+        def gradient(*args, upstream=None):
+            g = ops.cast(args[0] if upstream is None else upstream, dtype)
+            h = g * share
+            offset = turned(ops.sum(h * output, axis=-1))
+            h = ops.cast(h, low)
+            dvalue = ops.einsum("bhts,bthk->bshk", raised, h)
+            dlogits = ops.cast(ops.einsum("bthk,bshk->bhts", h, value), dtype)
+            dlogits = ops.cast(raised, dtype) * (dlogits - offset)
+            dlogits = ops.cast(dlogits, low)
+            dquery = ops.einsum("bhts,bshk->bthk", dlogits, key)
+            dkey = ops.einsum("bhts,bthk->bshk", dlogits, query)
+            return dquery * scale, dkey, dvalue
+
+        return ops.cast(output, low), gradient
+
+    return attention(query, key, value)

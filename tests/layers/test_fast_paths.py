@@ -1,0 +1,111 @@
+"""Matrix products and GELU on their fast paths, against the plain formulas."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from conftest import to_numpy
+from keras import ops
+from test_attention_core import value_and_gradients
+
+from keras_vit.layers.gelu import gelu_tanh
+from keras_vit.layers.linear import linear
+
+# Half a unit in the last place of numbers around 1.
+UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
+
+
+def plain_gelu(x):
+    """The definition and its derivative, in float64."""
+    root = math.sqrt(2 / math.pi)
+    tanh = np.tanh(root * (x + 0.044715 * x**3))
+    slope = root * (1 + 3 * 0.044715 * x**2)
+    return (
+        x / 2 * (1 + tanh),
+        (1 + tanh) / 2 + x / 2 * (1 - tanh**2) * slope,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gelu_and_its_slope_equal_the_formula(dtype):
+    x = ops.convert_to_tensor(np.linspace(-6, 6, 241), dtype)
+    exact = to_numpy(ops.cast(x, "float32")).astype("float64")
+    actual = value_and_gradients(gelu_tanh, [x], ops.ones_like(x))
+    for got, want in zip(actual, plain_gelu(exact)):
+        assert keras.backend.standardize_dtype(got.dtype) == dtype
+        got = to_numpy(ops.cast(got, "float32"))
+        # A dozen roundings of terms of the size of x, at most 6; one of the
+        # argument of the sigmoid moves it by at most x / 4 of that again.
+        bound = 12 * UNIT[dtype] * np.maximum(1, np.abs(exact))
+        assert (np.abs(got - want) <= bound).all()
+
+
+def dense(dtype):
+    return keras.layers.Dense(6, bias_initializer="normal", dtype=dtype)
+
+
+def heads_out(dtype):
+    return keras.layers.EinsumDense(
+        "btd,dhk->bthk", (None, 2, 3), bias_axes="hk", dtype=dtype
+    )
+
+
+def heads_in(dtype):
+    return keras.layers.EinsumDense(
+        "bthk,hkd->btd", (None, 6), bias_axes="d", dtype=dtype
+    )
+
+
+def without_bias(dtype):
+    return keras.layers.EinsumDense("btd,dhk->bthk", (None, 2, 3), dtype=dtype)
+
+
+@pytest.mark.parametrize("make", [dense, heads_out, heads_in, without_bias])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_linear_equals_the_sum_of_products(make, policy, rng):
+    layer = make(policy)
+    shape = (3, 5, 2, 4) if make is heads_in else (3, 5, 8)
+    layer.build(shape)
+    for weight in layer.weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    low = layer.compute_dtype
+    x = ops.convert_to_tensor(rng.normal(0, 1, shape), low)
+
+    class Around(keras.layers.Layer):
+        """As in attention: a layer whose dtype policy is that of its parts."""
+
+        def call(self, x):
+            return linear(layer, x)
+
+    actual = Around(dtype=policy)(x)
+
+    def as_float64(tensor):
+        tensor = ops.cast(ops.cast(tensor, low), "float32")
+        return to_numpy(tensor).astype("float64")
+
+    kernel = as_float64(layer.kernel).reshape(8, 6)
+    expected = as_float64(x).reshape(3, 5, 8) @ kernel
+    if layer.bias is not None:
+        expected += as_float64(layer.bias).reshape(6)
+    assert keras.backend.standardize_dtype(actual.dtype) == low
+    actual = as_float64(actual)
+    # Eight products of numbers around 1 are added up and rounded.
+    bound = 16 * UNIT[low] * np.abs(expected).max()
+    np.testing.assert_allclose(
+        actual.reshape(3, 5, 6), expected, rtol=0, atol=bound
+    )
+
+
+def test_quantised_and_adapted_layers_are_called_themselves(rng):
+    """int8 rounds to 255 levels; LoRA adds `A B` to the kernel."""
+    x = ops.convert_to_tensor(rng.normal(0, 1, (3, 5, 8)), "float32")
+    for change in ("quantize", "enable_lora"):
+        layer = heads_out("float32")
+        layer.build((3, 5, 8))
+        getattr(layer, change)("int8" if change == "quantize" else 2)
+        for weight in layer.trainable_weights:
+            weight.assign(rng.normal(0, 0.5, weight.shape))
+        np.testing.assert_array_equal(
+            to_numpy(linear(layer, x)), to_numpy(layer(x))
+        )
