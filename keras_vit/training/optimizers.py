@@ -64,8 +64,7 @@ class AdamW(keras.optimizers.Adam):
 
     Both settings are part of the configuration, hence survive `model.save`.
     Clipping, gradient accumulation, moving averages and loss scaling are
-    those of Keras. On PyTorch a subclass leaves Keras' fused multi-tensor
-    update and takes one variable at a time.
+    those of Keras.
 
     Args:
         learning_rate: Number above 0 or a schedule.
@@ -136,6 +135,17 @@ class AdamW(keras.optimizers.Adam):
             decay = learning_rate * self._decays[index]
             self.assign_sub(variable, ops.multiply(variable, decay))
         super().update_step(gradient, variable, learning_rate)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if keras.backend.backend() == "torch" and not self.amsgrad:
+            from keras_vit.training.torch_updates import update_together
+
+            return update_together(
+                self, grads, trainable_variables, learning_rate
+            )
+        return super()._backend_update_step(
+            grads, trainable_variables, learning_rate
+        )
 
     def get_config(self):
         return {
