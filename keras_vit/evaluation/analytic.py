@@ -25,10 +25,8 @@ from keras_vit.layers.arguments import (
 from keras_vit.layers.mlp import ACTIVATIONS
 from keras_vit.layers.patches import REMAINDERS
 from keras_vit.layers.position import POSITIONS
-from keras_vit.layers.residual_unit import GROUPS
-from keras_vit.models.resnet import ROOT_WIDTH
-from keras_vit.models.vit import POOLINGS
-from keras_vit.variants import parse_resnet, parse_variant
+from keras_vit.models.vit import INJECTIONS, POOLINGS
+from keras_vit.variants import parse_resnet, parse_variant, root_width
 
 
 def vit_cost(
@@ -40,10 +38,12 @@ def vit_cost(
     num_classes=1000,
     pooling="token",
     position="learned_1d",
+    position_injection="stem",
     num_registers=0,
     representation_dim=None,
     remainder="error",
     activation=None,
+    norm_after_pooling=False,
 ):
     """Returns the cost of a `ViT`; see `cost`.
 
@@ -57,7 +57,8 @@ def vit_cost(
     dim, heads = variant.hidden_dim, variant.num_heads
     check_positive("num_channels", num_channels)
     check_choice("pooling", pooling, POOLINGS)
-    check_choice("position", position, (*POSITIONS, None))
+    check_choice("position", position, (*POSITIONS, "relative_1d", None))
+    check_choice("position_injection", position_injection, INJECTIONS)
     check_not_negative("num_registers", num_registers)
     check_choice("remainder", remainder, REMAINDERS)
     activation = activation or ACTIVATIONS[0]
@@ -79,15 +80,31 @@ def vit_cost(
     tokens = cls_token + num_registers + patches
     total += dense(patches, patch_dim, dim) + kept(tokens, dim)
     total += Cost(parameters=(cls_token + num_registers) * dim)
-    total += _position_cost(position, grid, cls_token, dim)
+    # In front of a block registers have positions too. The sum is kept in
+    # place of the tokens that it is made of.
+    prefix = cls_token
+    prefix += num_registers if position_injection != "stem" else 0
+    tables = _position_cost(position, grid, prefix, dim)
+    every_layer = position_injection == "every_layer"
+    total += tables * (variant.num_layers if every_layer else 1)
+    relative = position == "relative_1d"
     block = transformer_block(
         tokens,
         dim,
-        attention(tokens, tokens, dim, heads, fused=fused),
+        attention(
+            tokens,
+            tokens,
+            dim,
+            heads,
+            # The scores of relative positions are written out.
+            fused=fused and not relative,
+            offsets=2 * tokens - 1 if relative else 0,
+        ),
         mlp(tokens, dim, variant.mlp_dim, activation),
     )
     total += block * variant.num_layers
-    total += norm(dim) + kept(tokens, dim)
+    if not norm_after_pooling:
+        total += norm(dim) + kept(tokens, dim)
 
     positions, width = 1, dim
     if pooling == "attention":
@@ -102,6 +119,8 @@ def vit_cost(
         width = tokens * dim
     else:
         positions = tokens
+    if norm_after_pooling:
+        total += norm(width) + kept(positions, width)
     return total + _head_cost(positions, width, representation_dim, num_classes)
 
 
@@ -135,12 +154,7 @@ def _trunk_cost(
     image_size, channels, stages, width_factor, preactivation=False
 ):
     """Returns the cost of stem and stages, and the grid and channels left."""
-    width = int(ROOT_WIDTH * width_factor)
-    if width < 1 or width % GROUPS:
-        raise ValueError(
-            f"`width_factor` must give a multiple of {GROUPS} channels, times "
-            f"{ROOT_WIDTH}. Received: width_factor={width_factor}"
-        )
+    width = root_width(width_factor)
     grid = strided(image_size, (2, 2))
     total = kept(*image_size, channels) + kept(*grid, width)
     total += convolution(grid, (7, 7), channels, width)
@@ -159,7 +173,7 @@ def _trunk_cost(
     return total, grid, channels
 
 
-def _position_cost(position, grid, cls_token, dim):
+def _position_cost(position, grid, prefix, dim):
     divisor = {"learned_2d": 2, "sincos_2d": 4}.get(position, 1)
     if dim % divisor:
         raise ValueError(
@@ -168,8 +182,8 @@ def _position_cost(position, grid, cls_token, dim):
         )
     rows, columns = grid
     tables = {
-        "learned_1d": (cls_token + rows * columns) * dim,
-        "learned_2d": cls_token * dim + (rows + columns) * (dim // 2),
+        "learned_1d": (prefix + rows * columns) * dim,
+        "learned_2d": prefix * dim + (rows + columns) * (dim // 2),
     }
     return Cost(parameters=tables.get(position, 0))
 

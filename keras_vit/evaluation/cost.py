@@ -33,8 +33,9 @@ def cost(model_or_variant, image_size=224, *, fused_attention=True, **options):
             no scores for the backward pass.
         **options: of a variant, by the names and with the defaults that they
             have in `ViT`: `num_channels`, `num_classes`, `pooling`,
-            `position`, `num_registers`, `representation_dim`, `remainder` and
-            `activation`; of a ResNet, as in `ResNet`, `num_channels`,
+            `position`, `position_injection`, `num_registers`,
+            `representation_dim`, `remainder`, `activation` and
+            `norm_after_pooling`; of a ResNet, as in `ResNet`, `num_channels`,
             `num_classes` and `preactivation`.
 
     Returns:

@@ -190,6 +190,9 @@ def _attention(layer, queries, keys, dim, fused):
             f"{type(layer).__name__} is not known. Received: layer "
             f"'{layer.name}'"
         )
+    offsets = 0
+    if type(layer) is RelativeAttention:
+        offsets = layer.offset_table.shape[0]
     whole = type(layer) in (SelfAttention, WindowAttention, RotaryAttention)
     cost = attention(
         queries,
@@ -200,12 +203,8 @@ def _attention(layer, queries, keys, dim, fused):
         # The others write their scores out.
         fused=fused and whole,
         qk_norm=layer.qk_norm,
+        offsets=offsets,
     )
-    if type(layer) is RelativeAttention:
-        # Every query with the embedding of every offset, in each head.
-        products = queries * math.prod(layer.offset_table.shape)
-        extra = products * layer.num_heads
-        cost += Cost(macs=extra, attention_macs=extra)
     return cost * windows
 
 

@@ -168,7 +168,15 @@ def norm(channels):
 
 
 def attention(
-    queries, keys, dim, num_heads, head_dim=None, *, fused=True, qk_norm=False
+    queries,
+    keys,
+    dim,
+    num_heads,
+    head_dim=None,
+    *,
+    fused=True,
+    qk_norm=False,
+    offsets=0,
 ):
     """Returns the cost of multi-head attention, its output not kept.
 
@@ -180,11 +188,13 @@ def attention(
         head_dim: width of a head. Defaults to `dim / num_heads`.
         fused: whether no scores are kept.
         qk_norm: whether queries and keys are normed.
+        offsets: embeddings of relative positions, shared by the heads; each
+            query is multiplied with each.
     """
     head_dim = head_dim or dim // num_heads
     inner = num_heads * head_dim
-    products = 2 * queries * keys * inner
-    cost = Cost(macs=products, attention_macs=products)
+    products = queries * (2 * keys + offsets) * inner
+    cost = Cost(offsets * head_dim, products, attention_macs=products)
     cost += dense(queries, dim, inner) + kept(queries, inner)
     cost += (dense(keys, dim, inner) + kept(keys, inner)) * 2
     if qk_norm:
