@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_vit.layers.arguments import check_not_negative, check_positive
 from keras_vit.training.augmentation import to_numpy
+from keras_vit.training.distribution import parts_of_a_batch
 
 
 class ArrayDataset(keras.utils.PyDataset):
@@ -37,13 +38,21 @@ class ArrayDataset(keras.utils.PyDataset):
         shuffle: Whether to shuffle anew each epoch.
         seed: Integer of 0 or more.
         epoch: Number of the first epoch.
+        drop_remainder: Whether a smaller last batch is left out, of an epoch
+            and, with `shuffle`, at random. Training on several devices needs
+            batches that divide by their number.
+        shard: Pair `(index, count)`: of every batch of `batch_size` images
+            only part `index` of `count` equal ones is served, and augmented
+            by itself. All processes of a training get the same arguments and
+            `shard=keras_vit.distribution.process_shard()`.
         **kwargs: Arguments of `keras.utils.PyDataset`: `workers`,
             `max_queue_size`. Worker threads are fine; with processes
             (`use_multiprocessing`) keep `augment` off.
 
     Raises:
         ValueError: If the arrays are empty or differ in length, or a number is
-            outside its range.
+            outside its range. When an epoch begins: if a batch does not
+            divide by the number of devices of a `keras.distribution`.
 
     Example:
 
@@ -68,6 +77,8 @@ class ArrayDataset(keras.utils.PyDataset):
         shuffle: bool = True,
         seed: int = 0,
         epoch: int = 0,
+        drop_remainder: bool = False,
+        shard: tuple[int, int] = (0, 1),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -84,11 +95,21 @@ class ArrayDataset(keras.utils.PyDataset):
         self.shuffle = shuffle
         self.seed = check_not_negative("seed", seed)
         self.epoch = check_not_negative("epoch", epoch)
+        self.drop_remainder = bool(drop_remainder)
+        self.shard = _check_shard(shard, self.batch_size)
+        if self.drop_remainder and len(images) < self.batch_size:
+            raise ValueError(
+                "`drop_remainder=True` leaves nothing of fewer images than "
+                f"`batch_size`. Received: len(images)={len(images)}, "
+                f"batch_size={batch_size}"
+            )
         self._order = (None, None)
         # The state of random layers is shared by the worker threads.
         self._lock = threading.Lock()
 
     def __len__(self):
+        if self.drop_remainder:
+            return len(self.images) // self.batch_size
         return -(-len(self.images) // self.batch_size)
 
     def __getitem__(self, index):
@@ -99,13 +120,32 @@ class ArrayDataset(keras.utils.PyDataset):
         epoch = self.epoch
         start = index * self.batch_size
         rows = self._permutation(epoch)[start : start + self.batch_size]
+        part, count = self.shard
+        rows = rows[part * len(rows) // count : (part + 1) * len(rows) // count]
         images, labels = self.images[rows], self.labels[rows]
         if self.augment is None:
             return images, labels
         with self._lock:
             if hasattr(self.augment, "reseed"):
-                self.augment.reseed(self.seed, epoch, index)
+                self.augment.reseed(self.seed, epoch, index * count + part)
             return to_numpy(self.augment(images, labels))
+
+    def on_epoch_begin(self):
+        """Refuses batches that devices cannot share, at the first of them."""
+        parts = parts_of_a_batch() * self.shard[1]
+        sizes = [self.batch_size]
+        if not self.drop_remainder:
+            sizes.append(len(self.images) % self.batch_size)
+        for size in sizes:
+            if size % parts:
+                raise ValueError(
+                    f"A batch must divide by the {parts} parts that devices "
+                    "and processes take of it. Choose such a `batch_size`, and "
+                    "leave a smaller last batch out by `drop_remainder=True`; "
+                    "`keras_vit.evaluate` and `keras_vit.predict` take arrays "
+                    f"of any number of images. Received: a batch of {size} of "
+                    f"{len(self.images)} images, batch_size={self.batch_size}"
+                )
 
     def on_epoch_end(self):
         self.epoch += 1
@@ -132,3 +172,20 @@ class ArrayDataset(keras.utils.PyDataset):
             # One assignment, so that no thread sees half of it.
             self._order = (epoch, order)
         return order
+
+
+def _check_shard(shard, batch_size):
+    index, count = shard
+    index = check_not_negative("shard[0]", index)
+    count = check_positive("shard[1]", count)
+    if index >= count:
+        raise ValueError(
+            "`shard` must be (index, count) with index below count. "
+            f"Received: shard={shard}"
+        )
+    if batch_size % count:
+        raise ValueError(
+            "`batch_size` must divide by the number of shards. "
+            f"Received: batch_size={batch_size}, shard={shard}"
+        )
+    return index, count

@@ -59,7 +59,7 @@ def layer_wise_learning_rates(
     if not blocks:
         raise ValueError(
             "`model` must have layers named 'block_00', 'block_01', ... "
-            f"Received: a model with layers {_listed(names)}"
+            f"Received: a model with layers {listed(names)}"
         )
     multipliers = {}
     depth = 0
@@ -118,7 +118,7 @@ def freeze(
     if unknown:
         raise ValueError(
             f"`{argument}` must name layers of the model, which are "
-            f"{_listed(names)}. Received: {_listed(unknown)}"
+            f"{listed(names)}. Received: {listed(unknown)}"
         )
     if up_to is not None:
         wanted = names[: names.index(up_to) + 1]
@@ -127,5 +127,6 @@ def freeze(
     return model
 
 
-def _listed(names):
+def listed(names):
+    """Returns names as an error lists them."""
     return ", ".join(repr(name) for name in names)

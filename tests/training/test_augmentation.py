@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import EAGER
 
 from keras_vit.training import ArrayDataset, augmentation, recipes
 from keras_vit.training.recipe_tables import AUGMENTATION_LEVELS
@@ -216,7 +217,7 @@ def test_fit_resumes_at_the_epoch_it_is_told(workers):
             keras.layers.Dense(3),
         ]
     )
-    model.compile(**recipes.adamw(10))
+    model.compile(**recipes.adamw(10), **EAGER)
     model.fit(
         dataset,
         initial_epoch=3,
@@ -242,7 +243,7 @@ def test_fit_on_augmented_batches():
             keras.layers.Dense(3),
         ]
     )
-    model.compile(**recipes.adamw(10, one_hot=True))
+    model.compile(**recipes.adamw(10, one_hot=True), **EAGER)
     history = model.fit(dataset, epochs=1, shuffle=False, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
 

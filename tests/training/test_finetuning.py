@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import EAGER
 
 from keras_vit.training import freeze, layer_wise_learning_rates, recipes
 
@@ -104,7 +105,9 @@ def test_freeze_holds_the_named_layers_alone(arguments, frozen):
 
 def test_frozen_layers_stay_through_fit():
     model = freeze(tiny_model(), up_to="block_01")
-    model.compile(**recipes.adamw(10, weight_decay=0.5, warmup_steps=0))
+    model.compile(
+        **recipes.adamw(10, weight_decay=0.5, warmup_steps=0), **EAGER
+    )
     before = weights_of(model)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(8, 4)).astype("float32")

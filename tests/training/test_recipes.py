@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import EAGER
 
 from keras_vit.training import recipes
 from keras_vit.training.optimizers import SGD, AdamW
@@ -83,6 +84,27 @@ def test_fine_tuning_rows_of_table_4():
     assert table["vtab"].learning_rates == (0.01,)
     splits = [table[k].development for k in ("imagenet", "cifar10", "pets")]
     assert splits == [0.01, 0.02, 0.1]
+
+
+# Training images of the sets of Table 4, and the bounds of BiT's rule.
+@pytest.mark.parametrize(
+    "images, row",
+    [
+        (1, "flowers"),
+        (2_040, "flowers"),
+        (3_680, "pets"),
+        (19_999, "pets"),
+        (20_000, "cifar10"),
+        (50_000, "cifar100"),
+        (499_999, "cifar10"),
+        (500_000, "imagenet"),
+        (1_281_167, "imagenet"),
+    ],
+)
+def test_row_of_table_4_by_number_of_images(images, row):
+    assert recipes.finetuning_for(images) == recipes.FINETUNE[row]
+    with pytest.raises(ValueError, match="`num_images`.*Received"):
+        recipes.finetuning_for(-images)
 
 
 def test_augreg_levels_and_rows():
@@ -218,7 +240,7 @@ def test_total_steps_counts_the_partial_batch():
 @pytest.mark.parametrize("name", RECIPES)
 def test_compile_takes_the_recipe(name):
     model = tiny_model()
-    model.compile(**RECIPES[name]())
+    model.compile(**RECIPES[name](), **EAGER)
     history = model.fit(*data(), batch_size=4, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert 0 <= history["accuracy"][-1] <= 1
@@ -237,7 +259,7 @@ def test_compile_takes_every_option(name, tmp_path):
     model = tiny_model()
     recipe = RECIPES[name](**options)
     assert isinstance(recipe["optimizer"], AdamW | SGD)
-    model.compile(**recipe)
+    model.compile(**recipe, **EAGER)
     model.fit(
         *data(one_hot=True),
         batch_size=4,
