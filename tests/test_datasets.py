@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import EAGER, SHARED
 
 import keras_vit
 from keras_vit import datasets
@@ -262,7 +262,9 @@ def test_nothing_left_after_skipping(folder):
 @pytest.mark.parametrize("method", ["predict", "evaluate", "fit"])
 def test_file_that_goes_bad_leaves_the_model_alive(folder, tiny_vit, method):
     model = tiny_vit(image_size=8)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    model.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(True), **EAGER
+    )
     data = ImageFolder(folder, 8, batch_size=2, shuffle=False)
     good = ImageFolder(folder, 8, batch_size=2, shuffle=False)[0][0]
     before = keras_vit.predict(model, good, verbose=0)
@@ -337,10 +339,55 @@ def test_fit_and_predict_on_photographs(flowers, tiny_vit):
         path.write_bytes(whole)
     assert data.skipped == [str(path)]
     model = tiny_vit(image_size=8)
-    model.compile(**keras_vit.recipes.adamw(total_steps=8))
+    model.compile(**keras_vit.recipes.adamw(total_steps=8), **EAGER)
     history = model.fit(data, epochs=2, verbose=0, shuffle=False)
     assert np.isfinite(history.history["loss"]).all()
     assert keras_vit.predict(model, data, verbose=0).shape == (
         len(data.paths),
         5,
     )
+
+
+# CIFAR
+
+
+def local_copy(path, splits, rng):
+    """Writes a local copy: columns of two images, as lossless WebP."""
+    import io
+
+    arrays, pixels = {}, {}
+    for split, labels in splits.items():
+        images = rng.integers(0, 256, (len(labels), 32, 32, 3)).astype("uint8")
+        streams = []
+        for column in images.reshape(-1, 64, 32, 3):
+            buffer = io.BytesIO()
+            Image.fromarray(column).save(buffer, "WEBP", lossless=True)
+            streams.append(buffer.getvalue())
+        ends = np.cumsum([0, *map(len, streams)])
+        arrays[f"{split}_webp"] = np.frombuffer(b"".join(streams), "uint8")
+        arrays[f"{split}_offsets"] = ends
+        arrays[f"{split}_labels"] = np.array(labels, "uint8")
+        pixels[split] = images
+    np.savez(path, **arrays)
+    return pixels
+
+
+def test_cifar_from_local_copies(tmp_path, monkeypatch, rng):
+    monkeypatch.setenv("KERAS_VIT_DATA", str(tmp_path))
+    first = local_copy(
+        tmp_path / "cifar100.npz", {"train": [3, 99], "test": [0, 1]}, rng
+    )
+    rest = local_copy(
+        tmp_path / "cifar100_train_rest.npz", {"train": [7, 8]}, rng
+    )
+    (x_train, y_train), (x_test, y_test) = datasets.load("cifar100")
+    expected = np.concatenate([first["train"], rest["train"]])
+    np.testing.assert_array_equal(x_train, expected)
+    np.testing.assert_array_equal(x_test, first["test"])
+    assert y_train.tolist() == [3, 99, 7, 8] and y_train.dtype == np.int64
+    assert y_test.tolist() == [0, 1]
+    assert len(datasets.class_names("cifar100")) == 100
+
+    (tmp_path / "cifar10.npz").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="cifar10.npz.*is damaged"):
+        datasets.load("cifar10")

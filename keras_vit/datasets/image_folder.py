@@ -1,15 +1,13 @@
-"""Real images under one call: small sets by name, and folders of files.
+"""A folder of image files, one sub-folder a class, as a Keras data set.
 
-`load` gives NumPy arrays in the form of `keras.datasets`. `ImageFolder` reads
-`folder/class_name/*.jpg` as `keras.utils.image_dataset_from_directory` does,
-but needs no TensorFlow and has an order that depends on seed and epoch alone.
-Left out: downloads, augmentation (see `keras_vit.training.augmentation`) and
+Reads `folder/class_name/*.jpg` as `keras.utils.image_dataset_from_directory`
+does, but needs no TensorFlow and has an order that depends on seed and epoch
+alone. Left out: augmentation (see `keras_vit.training.augmentation`) and
 labels that are not folder names.
 """
 
 import concurrent.futures
 import pathlib
-import typing
 
 import keras
 import numpy as np
@@ -20,104 +18,6 @@ from keras_vit.training.array_dataset import ArrayDataset
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # What Pillow calls the color modes of Keras.
 PILLOW_MODES = {"rgb": "RGB", "grayscale": "L"}
-
-
-def load(name):
-    """Loads a small set of real images.
-
-    | name | images | size | classes | test set | source |
-    |---|---|---|---|---|---|
-    | `"digits"` | 1,797 | 8 x 8 x 1 | 10 | 599, stratified | scikit-learn |
-
-    The digits are scans of the handwriting of 13 people (Alpaydin and Kaynak,
-    1998). Their pixels count dots of ink from 0 to 16; here they are spread
-    over [0, 255]. The split into two thirds and one third is this library's
-    own, the same in every call and on every machine; each hand is likely to
-    be in both parts, so it tests new digits rather than new writers.
-
-    Args:
-        name: name of the set, from the table above.
-
-    Returns:
-        `(x_train, y_train), (x_test, y_test)`: images as `uint8` in [0, 255]
-        of shape `(num_images, height, width, channels)`, labels as `int64` of
-        shape `(num_images,)`, which count through `class_names(name)`.
-
-    Raises:
-        ValueError: if no set has that name.
-        ImportError: if the package that carries the set is not installed.
-
-    Example:
-
-    >>> (x_train, y_train), (x_test, y_test) = keras_vit.datasets.load("digits")
-    >>> x_train.shape, x_test.shape
-    ((1198, 8, 8, 1), (599, 8, 8, 1))
-
-    Reference:
-        - [Optical Recognition of Handwritten Digits, UCI](
-          https://doi.org/10.24432/C50P49)
-    """
-    return SETS[check_choice("name", name, SETS)].load()
-
-
-def class_names(name):
-    """Returns the names of the classes of a set, in the order of its labels.
-
-    Args:
-        name: name of the set, see `load`.
-
-    Returns:
-        A list of strings.
-
-    Raises:
-        ValueError: if no set has that name.
-
-    Example:
-
-    >>> keras_vit.datasets.class_names("digits")[:3]
-    ['0', '1', '2']
-    """
-    return list(SETS[check_choice("name", name, SETS)].class_names)
-
-
-def _load_digits():
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "The digits come with scikit-learn, which is not installed: "
-            'pip install "keras-vit[data]"'
-        ) from error
-    digits = load_digits()
-    images = np.rint(digits.images[..., None] * (255 / 16)).astype("uint8")
-    labels = digits.target.astype("int64")
-    test = _stratified_third(labels)
-    return (images[~test], labels[~test]), (images[test], labels[test])
-
-
-def _stratified_third(labels, seed=0):
-    """Marks a third of each class, the same third for ever."""
-    # NumPy promises that the stream of RandomState never changes; the newer
-    # generators may.
-    random = np.random.RandomState(seed)
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        rows = random.permutation(np.flatnonzero(labels == label))
-        chosen[rows[: round(len(rows) / 3)]] = True
-    return chosen
-
-
-class _Set(typing.NamedTuple):
-    load: typing.Callable
-    class_names: tuple[str, ...]
-
-
-# fmt: off
-SETS = {
-    # name          how to load it   names of the labels
-    "digits":  _Set(_load_digits,    tuple("0123456789")),
-}
-# fmt: on
 
 
 class ImageFolder(ArrayDataset):
