@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_vit.layers.arguments import check_choice
-from keras_vit.weights import configs, files, names
+from keras_vit.weights import configs, names, writers
 from keras_vit.weights.plan import weights_by_path
 
 FORMATS = {
@@ -79,7 +79,7 @@ def export_checkpoint(model, path, format="official"):
     _check_arithmetic(anatomy, format)
     arrays = _arrays(model, anatomy, format)
     if is_npz:
-        files.write_npz(path, arrays)
+        writers.write_npz(path, arrays)
         return path
     # The weights last: a folder that has them is complete.
     if format == "timm":
@@ -92,10 +92,10 @@ def export_checkpoint(model, path, format="official"):
             ),
         }
     for name, config in texts.items():
-        files.write_text(path / name, json.dumps(config, indent=2) + "\n")
+        writers.write_text(path / name, json.dumps(config, indent=2) + "\n")
     # transformers asks for this note.
     metadata = {"format": "pt"}
-    files.write_safetensors(path / "model.safetensors", arrays, metadata)
+    writers.write_safetensors(path / "model.safetensors", arrays, metadata)
     return path / "model.safetensors"
 
 

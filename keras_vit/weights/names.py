@@ -1,18 +1,23 @@
 """What each library calls the weights of a Vision Transformer: rule tables.
 
-A rule is one row: a key in the file, the weight paths it belongs to, and how
-the array is laid out. `{i}` stands for an index, here and there. The tables
-read both ways: `checkpoints` loads and exports with them.
-
 Sources: google-research/vision_transformer and big_vision (`models_vit.py`,
 `models/vit.py`, `models/bit_paper.py`), timm 1.0 (`vision_transformer.py`),
 transformers 5 (ViT, DeiT, DINOv2), vit-pytorch 1 (`vit.py`).
 """
 
-import dataclasses
 import re
 
-import numpy as np
+from keras_vit.weights.rules import (
+    PATCHES_HWIO,
+    PATCHES_OIHW,
+    SAME,
+    Format,
+    Rule,
+    dense,
+    linear,
+    linear_out,
+    norm,
+)
 
 # These three stand for one another in many ways (see `tokens`): they have
 # roles, where all other weights have paths.
@@ -22,200 +27,23 @@ POSITIONS = "patch_encoder/position_embedding/table"
 ROLES = (CLS_TOKEN, REGISTERS, POSITIONS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How an array in a file holds one or several weights of a model.
-
-    Args:
-        shape: function `(shapes of the weights, patch_size) -> shape` of the
-            array in the file.
-        read: function `(array, shapes of the weights) -> weights`.
-        write: function `(weights, patch_size) -> array`.
-    """
-
-    shape: object
-    read: object
-    write: object
-
-
-def _split(size_of, join):
-    """Several weights one after the other on the first axis of the array."""
-
-    def read(array, shapes):
-        ends = np.cumsum([size_of(shape) for shape in shapes])
-        pieces = np.split(array, ends[:-1])
-        return [join(piece, shape) for piece, shape in zip(pieces, shapes)]
-
-    return read
-
-
-def _kernel_rows(shape):
-    return int(np.prod(shape[1:]))
-
-
-# As it is.
-SAME = Layout(
-    shape=lambda shapes, patch: shapes[0],
-    read=lambda array, shapes: [array.reshape(shapes[0])],
-    write=lambda weights, patch: weights[0],
-)
-# Biases in a row.
-FLAT = Layout(
-    shape=lambda shapes, patch: (sum(map(_size, shapes)),),
-    read=_split(lambda shape: _size(shape), lambda x, shape: x.reshape(shape)),
-    write=lambda weights, patch: np.concatenate([w.ravel() for w in weights]),
-)
-# PyTorch's linear layers `(out, in)`, several on top of one another, from
-# kernels `(in, out)` or `(in, heads, head_dim)`.
-LINEAR = Layout(
-    shape=lambda shapes, patch: (
-        sum(map(_kernel_rows, shapes)),
-        shapes[0][0],
-    ),
-    read=_split(_kernel_rows, lambda x, shape: x.T.reshape(shape)),
-    write=lambda weights, patch: np.concatenate(
-        [w.reshape(w.shape[0], -1).T for w in weights]
-    ),
-)
-# The same for the one kernel with several input axes: `(heads, head_dim, out)`.
-LINEAR_OUT = Layout(
-    shape=lambda shapes, patch: (shapes[0][-1], _size(shapes[0][:-1])),
-    read=lambda array, shapes: [array.T.reshape(shapes[0])],
-    write=lambda weights, patch: weights[0].reshape(-1, weights[0].shape[-1]).T,
-)
-# Convolutions over patches: `(P, P, C, D)` in Flax, `(D, C, P, P)` in PyTorch,
-# `(P P C, D)` here.
-PATCHES_HWIO = Layout(
-    shape=lambda shapes, patch: _hwio(shapes[0], patch),
-    read=lambda array, shapes: [array.reshape(shapes[0])],
-    write=lambda weights, patch: weights[0].reshape(
-        _hwio(weights[0].shape, patch)
-    ),
-)
-PATCHES_OIHW = Layout(
-    shape=lambda shapes, patch: tuple(
-        _hwio(shapes[0], patch)[axis] for axis in (3, 2, 0, 1)
-    ),
-    read=lambda array, shapes: [array.transpose(2, 3, 1, 0).reshape(shapes[0])],
-    write=lambda weights, patch: (
-        weights[0].reshape(_hwio(weights[0].shape, patch)).transpose(3, 2, 0, 1)
-    ),
-)
-
-
-def _size(shape):
-    return int(np.prod(shape))
-
-
-def _hwio(shape, patch_size):
-    height, width = patch_size
-    return (height, width, shape[0] // (height * width), shape[1])
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """One array of a file and the weights it holds.
-
-    Args:
-        key: key in the file, with `{name}` for numbers.
-        paths: weight paths, with `{name}` or `{name:02d}` for the same.
-        layout: how the array holds the weights.
-    """
-
-    key: str
-    paths: tuple
-    layout: Layout = SAME
-
-    def match(self, key):
-        """Returns the weight paths for a key, or `None`."""
-        match = re.fullmatch(_pattern(self.key), key)
-        if match is None:
-            return None
-        numbers = {name: int(text) for name, text in match.groupdict().items()}
-        return tuple(path.format(**numbers) for path in self.paths)
-
-    def key_for(self, path):
-        """Returns the key for the first of the weight paths, or `None`."""
-        match = re.fullmatch(_pattern(self.paths[0]), path)
-        if match is None:
-            return None
-        numbers = {name: int(text) for name, text in match.groupdict().items()}
-        return self.key.format(**numbers)
-
-
-def _pattern(template):
-    pieces = re.split(r"{(\w+)(?::02d)?}", template)
-    pieces[::2] = map(re.escape, pieces[::2])
-    pieces[1::2] = [rf"(?P<{name}>\d+)" for name in pieces[1::2]]
-    return "".join(pieces)
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """The names of one library.
-
-    Args:
-        name: name for messages.
-        marker: pattern of a key that this format alone has.
-        rules: its rules; of several for one key, the first counts whose
-            weights the model has.
-        prefixes: what may stand before all keys, the longest first.
-        activation: of the MLPs that the library runs these weights with.
-        epsilon: of its layer norms.
-        unused: pattern of keys that hold nothing a model needs after it was
-            trained.
-    """
-
-    name: str
-    marker: str
-    rules: tuple
-    prefixes: tuple = ("",)
-    activation: str = "gelu_tanh"
-    epsilon: float = 1e-6
-    unused: str = r"(?!)"
-
-
-def _dense(key, path, kernel=SAME, bias=SAME, names=("kernel", "bias")):
-    """The rules of a dense layer, or of one that holds several of ours."""
-    paths = (path,) if isinstance(path, str) else path
-    return (
-        Rule(f"{key}{names[0]}", tuple(f"{p}/kernel" for p in paths), kernel),
-        Rule(f"{key}{names[1]}", tuple(f"{p}/bias" for p in paths), bias),
-    )
-
-
-def _linear(key, *paths):
-    return _dense(f"{key}.", paths, LINEAR, FLAT, ("weight", "bias"))
-
-
-def _linear_out(key, path):
-    return _dense(f"{key}.", path, LINEAR_OUT, SAME, ("weight", "bias"))
-
-
-def _norm(key, path, names=("weight", "bias"), separator="."):
-    return (
-        Rule(f"{key}{separator}{names[0]}", (f"{path}/gamma",)),
-        Rule(f"{key}{separator}{names[1]}", (f"{path}/beta",)),
-    )
-
-
 def _flax_norm(key, path):
-    return _norm(key, path, names=("scale", "bias"), separator="/")
+    return norm(key, path, names=("scale", "bias"), separator="/")
 
 
 def _flax_attention(key, path):
     return (
-        *_dense(f"{key}/query/", f"{path}/query"),
-        *_dense(f"{key}/key/", f"{path}/key"),
-        *_dense(f"{key}/value/", f"{path}/value"),
-        *_dense(f"{key}/out/", f"{path}/output"),
+        *dense(f"{key}/query/", f"{path}/query"),
+        *dense(f"{key}/key/", f"{path}/key"),
+        *dense(f"{key}/value/", f"{path}/value"),
+        *dense(f"{key}/out/", f"{path}/output"),
     )
 
 
 def _flax_mlp(key, path):
     return (
-        *_dense(f"{key}/Dense_0/", f"{path}/hidden"),
-        *_dense(f"{key}/Dense_1/", f"{path}/output"),
+        *dense(f"{key}/Dense_0/", f"{path}/hidden"),
+        *dense(f"{key}/Dense_1/", f"{path}/output"),
     )
 
 
@@ -235,7 +63,7 @@ def _flax(attention, mlp_norm, mlp, positions):
     return (
         Rule("cls", (CLS_TOKEN,)),
         *(Rule(key, (POSITIONS,)) for key in positions),
-        *_dense("embedding/", "patch_encoder/projection", PATCHES_HWIO),
+        *dense("embedding/", "patch_encoder/projection", PATCHES_HWIO),
         *_flax_norm(f"{block}/LayerNorm_0", "block_{i:02d}/attention_norm"),
         *_flax_attention(f"{block}/{attention}", "block_{i:02d}/attention"),
         *_flax_norm(f"{block}/{mlp_norm}", "block_{i:02d}/mlp_norm"),
@@ -243,8 +71,8 @@ def _flax(attention, mlp_norm, mlp, positions):
         *_flax_norm("Transformer/encoder_norm", "encoder_norm"),
         *_flax_pooling("MAPHead_0/"),
         *_flax_pooling(""),  # as ViT-G had it while it was made
-        *_dense("pre_logits/", "pre_logits"),
-        *_dense("head/", "head"),
+        *dense("pre_logits/", "pre_logits"),
+        *dense("head/", "head"),
         *_FLAX_TRUNK,
     )
 
@@ -313,7 +141,7 @@ BIT = Format(
                     f"{_BIT_UNIT}{letter}/standardized_conv2d/kernel",
                     (f"{_UNIT[1]}conv{part}/kernel",),
                 ),
-                *_norm(
+                *norm(
                     f"{_BIT_UNIT}{letter}/group_norm",
                     f"{_UNIT[1]}norm{part}",
                     names=("gamma", "beta"),
@@ -325,8 +153,8 @@ BIT = Format(
             f"{_BIT_UNIT}a/proj/standardized_conv2d/kernel",
             (f"{_UNIT[1]}conv_proj/kernel",),
         ),
-        *_norm("group_norm", "final_norm", ("gamma", "beta"), "/"),
-        *_dense("head/conv2d/", "head"),
+        *norm("group_norm", "final_norm", ("gamma", "beta"), "/"),
+        *dense("head/conv2d/", "head"),
     ),
 )
 
@@ -339,49 +167,49 @@ TIMM = Format(
         Rule("reg_token", (REGISTERS,)),
         Rule("dist_token", (REGISTERS,)),
         Rule("pos_embed", (POSITIONS,)),
-        *_dense(
+        *dense(
             "patch_embed.proj.",
             "patch_encoder/projection",
             PATCHES_OIHW,
             SAME,
             ("weight", "bias"),
         ),
-        *_norm("blocks.{i}.norm1", "block_{i:02d}/attention_norm"),
-        *_linear(
+        *norm("blocks.{i}.norm1", "block_{i:02d}/attention_norm"),
+        *linear(
             "blocks.{i}.attn.qkv",
             "block_{i:02d}/attention/query",
             "block_{i:02d}/attention/key",
             "block_{i:02d}/attention/value",
         ),
-        *_norm("blocks.{i}.attn.q_norm", "block_{i:02d}/attention/query_norm"),
-        *_norm("blocks.{i}.attn.k_norm", "block_{i:02d}/attention/key_norm"),
-        *_linear_out("blocks.{i}.attn.proj", "block_{i:02d}/attention/output"),
+        *norm("blocks.{i}.attn.q_norm", "block_{i:02d}/attention/query_norm"),
+        *norm("blocks.{i}.attn.k_norm", "block_{i:02d}/attention/key_norm"),
+        *linear_out("blocks.{i}.attn.proj", "block_{i:02d}/attention/output"),
         Rule("blocks.{i}.ls1.gamma", ("block_{i:02d}/attention_scale/scale",)),
-        *_norm("blocks.{i}.norm2", "block_{i:02d}/mlp_norm"),
+        *norm("blocks.{i}.norm2", "block_{i:02d}/mlp_norm"),
         # SwiGLU in one matrix, its gate first; plain; SwiGLU in two.
-        *_linear(
+        *linear(
             "blocks.{i}.mlp.fc1",
             "block_{i:02d}/mlp/gate",
             "block_{i:02d}/mlp/hidden",
         ),
-        *_linear("blocks.{i}.mlp.fc1", "block_{i:02d}/mlp/hidden"),
-        *_linear("blocks.{i}.mlp.fc1_g", "block_{i:02d}/mlp/gate"),
-        *_linear("blocks.{i}.mlp.fc1_x", "block_{i:02d}/mlp/hidden"),
-        *_linear("blocks.{i}.mlp.fc2", "block_{i:02d}/mlp/output"),
+        *linear("blocks.{i}.mlp.fc1", "block_{i:02d}/mlp/hidden"),
+        *linear("blocks.{i}.mlp.fc1_g", "block_{i:02d}/mlp/gate"),
+        *linear("blocks.{i}.mlp.fc1_x", "block_{i:02d}/mlp/hidden"),
+        *linear("blocks.{i}.mlp.fc2", "block_{i:02d}/mlp/output"),
         Rule("blocks.{i}.ls2.gamma", ("block_{i:02d}/mlp_scale/scale",)),
-        *_norm("norm", "encoder_norm"),
-        *_norm("fc_norm", "pooling_norm"),
+        *norm("norm", "encoder_norm"),
+        *norm("fc_norm", "pooling_norm"),
         Rule("attn_pool.latent", ("pooling/probe",)),
-        *_linear("attn_pool.q", "pooling/attention/query"),
-        *_linear(
+        *linear("attn_pool.q", "pooling/attention/query"),
+        *linear(
             "attn_pool.kv", "pooling/attention/key", "pooling/attention/value"
         ),
-        *_linear_out("attn_pool.proj", "pooling/attention/output"),
-        *_norm("attn_pool.norm", "pooling/norm"),
-        *_linear("attn_pool.mlp.fc1", "pooling/mlp/hidden"),
-        *_linear("attn_pool.mlp.fc2", "pooling/mlp/output"),
-        *_linear("head", "head"),
-        *_linear("head_dist", "distillation_head"),
+        *linear_out("attn_pool.proj", "pooling/attention/output"),
+        *norm("attn_pool.norm", "pooling/norm"),
+        *linear("attn_pool.mlp.fc1", "pooling/mlp/hidden"),
+        *linear("attn_pool.mlp.fc2", "pooling/mlp/output"),
+        *linear("head", "head"),
+        *linear("head_dist", "distillation_head"),
     ),
 )
 
@@ -391,7 +219,7 @@ _HF_COMMON = (
     Rule("embeddings.distillation_token", (REGISTERS,)),
     Rule("embeddings.register_tokens", (REGISTERS,)),
     Rule("embeddings.position_embeddings", (POSITIONS,)),
-    *_dense(
+    *dense(
         "embeddings.patch_embeddings.projection.",
         "patch_encoder/projection",
         PATCHES_OIHW,
@@ -401,19 +229,19 @@ _HF_COMMON = (
     *(
         rule
         for part in ("query", "key", "value")
-        for rule in _linear(
+        for rule in linear(
             f"{_HF_LAYER}attention.attention.{part}",
             f"block_{{i:02d}}/attention/{part}",
         )
     ),
-    *_linear_out(
+    *linear_out(
         f"{_HF_LAYER}attention.output.dense", "block_{i:02d}/attention/output"
     ),
-    *_norm("layernorm", "encoder_norm"),
-    *_linear("pooler.dense", "pre_logits"),
-    *_linear("classifier", "head"),
-    *_linear("cls_classifier", "head"),
-    *_linear("distillation_classifier", "distillation_head"),
+    *norm("layernorm", "encoder_norm"),
+    *linear("pooler.dense", "pre_logits"),
+    *linear("classifier", "head"),
+    *linear("cls_classifier", "head"),
+    *linear("distillation_classifier", "distillation_head"),
 )
 HUGGING_FACE = Format(
     name="huggingface",
@@ -425,10 +253,10 @@ HUGGING_FACE = Format(
     unused=r"embeddings\.mask_token",
     rules=(
         *_HF_COMMON,
-        *_norm(f"{_HF_LAYER}layernorm_before", "block_{i:02d}/attention_norm"),
-        *_norm(f"{_HF_LAYER}layernorm_after", "block_{i:02d}/mlp_norm"),
-        *_linear(f"{_HF_LAYER}intermediate.dense", "block_{i:02d}/mlp/hidden"),
-        *_linear(f"{_HF_LAYER}output.dense", "block_{i:02d}/mlp/output"),
+        *norm(f"{_HF_LAYER}layernorm_before", "block_{i:02d}/attention_norm"),
+        *norm(f"{_HF_LAYER}layernorm_after", "block_{i:02d}/mlp_norm"),
+        *linear(f"{_HF_LAYER}intermediate.dense", "block_{i:02d}/mlp/hidden"),
+        *linear(f"{_HF_LAYER}output.dense", "block_{i:02d}/mlp/output"),
     ),
 )
 DINOV2 = Format(
@@ -439,20 +267,20 @@ DINOV2 = Format(
     unused=r"embeddings\.mask_token",
     rules=(
         *_HF_COMMON,
-        *_norm(f"{_HF_LAYER}norm1", "block_{i:02d}/attention_norm"),
+        *norm(f"{_HF_LAYER}norm1", "block_{i:02d}/attention_norm"),
         Rule(
             f"{_HF_LAYER}layer_scale1.lambda1",
             ("block_{i:02d}/attention_scale/scale",),
         ),
-        *_norm(f"{_HF_LAYER}norm2", "block_{i:02d}/mlp_norm"),
-        *_linear(
+        *norm(f"{_HF_LAYER}norm2", "block_{i:02d}/mlp_norm"),
+        *linear(
             f"{_HF_LAYER}mlp.weights_in",
             "block_{i:02d}/mlp/gate",
             "block_{i:02d}/mlp/hidden",
         ),
-        *_linear(f"{_HF_LAYER}mlp.weights_out", "block_{i:02d}/mlp/output"),
-        *_linear(f"{_HF_LAYER}mlp.fc1", "block_{i:02d}/mlp/hidden"),
-        *_linear(f"{_HF_LAYER}mlp.fc2", "block_{i:02d}/mlp/output"),
+        *linear(f"{_HF_LAYER}mlp.weights_out", "block_{i:02d}/mlp/output"),
+        *linear(f"{_HF_LAYER}mlp.fc1", "block_{i:02d}/mlp/hidden"),
+        *linear(f"{_HF_LAYER}mlp.fc2", "block_{i:02d}/mlp/output"),
         Rule(
             f"{_HF_LAYER}layer_scale2.lambda1",
             ("block_{i:02d}/mlp_scale/scale",),
@@ -464,19 +292,17 @@ DINOV2 = Format(
 def _vit_pytorch(attention, mlp):
     layer = "transformer.layers.{i}."
     return (
-        *_norm(f"{layer}{attention[0]}", "block_{i:02d}/attention_norm"),
-        *_linear(
+        *norm(f"{layer}{attention[0]}", "block_{i:02d}/attention_norm"),
+        *linear(
             f"{layer}{attention[1]}",
             "block_{i:02d}/attention/query",
             "block_{i:02d}/attention/key",
             "block_{i:02d}/attention/value",
         ),
-        *_linear_out(
-            f"{layer}{attention[2]}", "block_{i:02d}/attention/output"
-        ),
-        *_norm(f"{layer}{mlp[0]}", "block_{i:02d}/mlp_norm"),
-        *_linear(f"{layer}{mlp[1]}", "block_{i:02d}/mlp/hidden"),
-        *_linear(f"{layer}{mlp[2]}", "block_{i:02d}/mlp/output"),
+        *linear_out(f"{layer}{attention[2]}", "block_{i:02d}/attention/output"),
+        *norm(f"{layer}{mlp[0]}", "block_{i:02d}/mlp_norm"),
+        *linear(f"{layer}{mlp[1]}", "block_{i:02d}/mlp/hidden"),
+        *linear(f"{layer}{mlp[2]}", "block_{i:02d}/mlp/output"),
     )
 
 
@@ -489,10 +315,10 @@ VIT_PYTORCH = Format(
         Rule("cls_token", (CLS_TOKEN,)),
         Rule("pos_embedding", (POSITIONS,)),
         # Norm, projection, norm; before 2023 the projection alone.
-        *_norm("to_patch_embedding.1", "patch_encoder/patch_norm"),
-        *_linear("to_patch_embedding.1", "patch_encoder/projection"),
-        *_linear("to_patch_embedding.2", "patch_encoder/projection"),
-        *_norm("to_patch_embedding.3", "patch_encoder/embedding_norm"),
+        *norm("to_patch_embedding.1", "patch_encoder/patch_norm"),
+        *linear("to_patch_embedding.1", "patch_encoder/projection"),
+        *linear("to_patch_embedding.2", "patch_encoder/projection"),
+        *norm("to_patch_embedding.3", "patch_encoder/embedding_norm"),
         *_vit_pytorch(
             ("0.norm", "0.to_qkv", "0.to_out.0"),
             ("1.net.0", "1.net.1", "1.net.4"),
@@ -505,11 +331,11 @@ VIT_PYTORCH = Format(
             ("0.norm", "0.fn.to_qkv", "0.fn.to_out.0"),
             ("1.norm", "1.fn.net.0", "1.fn.net.3"),
         ),
-        *_norm("transformer.norm", "encoder_norm"),
-        *_linear("mlp_head", "head"),
-        *_linear("linear_head", "head"),
-        *_norm("mlp_head.0", "pooling_norm"),
-        *_linear("mlp_head.1", "head"),
+        *norm("transformer.norm", "encoder_norm"),
+        *linear("mlp_head", "head"),
+        *linear("linear_head", "head"),
+        *norm("mlp_head.0", "pooling_norm"),
+        *linear("mlp_head.1", "head"),
     ),
 )
 

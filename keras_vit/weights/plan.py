@@ -10,9 +10,11 @@ import re
 import numpy as np
 
 from keras_vit.layers import MLP, LayerNorm, PatchEncoder, Patches
-from keras_vit.layers.base import find_layers, image_data_format
+from keras_vit.layers.base import find_layers
+from keras_vit.layers.patches import image_data_format
 from keras_vit.weights import names, tokens
 from keras_vit.weights.files import CheckpointError, read_ahead
+from keras_vit.weights.rules import Layout
 
 HEADS = ("head/", "distillation_head/")
 # Where big_vision keeps all blocks in one array each, for `nn.scan`.
@@ -33,7 +35,7 @@ class _Step:
 
     key: str
     paths: tuple
-    layout: names.Layout
+    layout: Layout
     stacked: bool = False
 
 
@@ -219,8 +221,10 @@ class Plan:
         key = self.roles[names.POSITIONS]
         encoder = find_layers(self.model, PatchEncoder)[0]
         positions = encoder.position_embedding
-        table = _without_ones(in_file[names.POSITIONS])
+        table = tuple(in_file[names.POSITIONS])
         expected = shapes[names.POSITIONS]
+        if len(table) == 3 and table[0] == 1:  # as Flax and PyTorch have it
+            table = table[1:]
         if len(table) != 2 or table[1] != expected[1]:
             self.mis_shaped.append(
                 f"{key}: expected vectors of {expected[1]} for "

@@ -19,7 +19,8 @@ from keras_vit.layers import (
     RelativeAttention,
 )
 from keras_vit.layers.arguments import check_choice, check_pair
-from keras_vit.layers.base import find_layers, image_data_format
+from keras_vit.layers.base import find_layers
+from keras_vit.layers.patches import image_data_format
 from keras_vit.weights.resampling import (
     METHODS,
     resize_grid,
@@ -39,7 +40,8 @@ def change_resolution(model, image_size, method="corner_aligned"):
     ImageNet).
 
     A compiled model comes back compiled in the same way, but its optimizer
-    starts anew, with a warning if that loses anything.
+    starts anew, with a warning if that loses anything. LoRA comes back merged
+    into the kernels, as in a saved file.
 
     Args:
         model: a functional `keras.Model`.
@@ -68,7 +70,9 @@ def change_resolution(model, image_size, method="corner_aligned"):
     """
     check_choice("method", method, METHODS)
     size = check_pair("image_size", image_size)
-    return _rebuilt(model, size, None, method, "bilinear")
+    rebuilt = rebuild(model, size, method=method)
+    _compile(model, rebuilt)
+    return rebuilt
 
 
 def change_patch_size(model, patch_size, image_size=None, method="bilinear"):
@@ -115,10 +119,22 @@ def change_patch_size(model, patch_size, image_size=None, method="bilinear"):
     if image_size is not None:
         image_size = check_pair("image_size", image_size)
     patch_size = check_pair("patch_size", patch_size)
-    return _rebuilt(model, image_size, patch_size, "corner_aligned", method)
+    rebuilt = rebuild(model, image_size, patch_size, pixel_method=method)
+    _compile(model, rebuilt)
+    return rebuilt
 
 
-def _rebuilt(model, image_size, patch_size, method, pixel_method):
+def rebuild(
+    model,
+    image_size=None,
+    patch_size=None,
+    method="corner_aligned",
+    pixel_method="bilinear",
+):
+    """Returns a copy of a model, for another size if one is given.
+
+    The two functions above without their checks, and not compiled.
+    """
     config = copy.deepcopy(_config(model))
     old_size, data_format = _image_input(model)
     change = _Change(
@@ -135,7 +151,6 @@ def _rebuilt(model, image_size, patch_size, method, pixel_method):
         ) from error
     _carry_weights(model, rebuilt, method, pixel_method)
     _carry_flags(model, rebuilt)
-    _compile(model, rebuilt)
     return rebuilt
 
 
@@ -202,6 +217,9 @@ def _edit(config, change):
         # What a layer was built for; it shall be built for what comes now.
         layer.pop("build_config", None)
         own = layer["config"]
+        if isinstance(own, dict):
+            for name in ("lora_rank", "lora_alpha"):
+                own.pop(name, None)
         kind = layer["class_name"]
         if kind == "InputLayer":
             shape = list(own["batch_shape"])
@@ -245,7 +263,8 @@ def _carry_weights(old, new, method, pixel_method):
         )
     if find_layers(old, Patches):
         converters.update(_kernel_converters(old, new, pixel_method))
-    pairs = list(zip(old.weights, new.weights, strict=True))
+    converters.update(_lora_converters(old))
+    pairs = list(zip(_without_lora(old), new.weights, strict=True))
     mis_shaped = [
         f"{source.path}: {tuple(source.shape)} -> {tuple(target.shape)}"
         for source, target in pairs
@@ -314,6 +333,38 @@ def _kernel_converters(old, new, method):
     }
 
 
+def _lora_converters(model):
+    """Functions to kernels that have their LoRA merged in, by weight."""
+    return {
+        id(weight): lambda kernel, layer=layer: keras.ops.convert_to_numpy(
+            layer.kernel
+        )
+        for layer in _with_lora(model)
+        for weight in layer.weights
+        if weight.name == "kernel"
+    }
+
+
+def _without_lora(model):
+    added = {
+        id(weight)
+        for layer in _with_lora(model)
+        for weight in (layer.lora_kernel_a, layer.lora_kernel_b)
+    }
+    return [weight for weight in model.weights if id(weight) not in added]
+
+
+def _with_lora(model):
+    layers = find_layers(model, (keras.layers.Dense, keras.layers.EinsumDense))
+    layers = [layer for layer in layers if layer.lora_enabled]
+    if any(layer.quantization_mode is not None for layer in layers):
+        raise ValueError(
+            f"'{model.name}' has LoRA on quantised kernels, which only Keras "
+            "can merge: save the model and load it again first."
+        )
+    return layers
+
+
 def _carry_flags(old, new):
     layers = zip(
         find_layers(old, keras.layers.Layer),
@@ -323,7 +374,7 @@ def _carry_flags(old, new):
     for source, target in layers:
         if target.trainable != source.trainable:
             target.trainable = source.trainable
-    for source, target in zip(old.weights, new.weights):
+    for source, target in zip(_without_lora(old), new.weights):
         if target.trainable != source.trainable:
             target.trainable = source.trainable
 
@@ -337,5 +388,5 @@ def _compile(old, new):
         warnings.warn(
             f"The optimizer of the new model starts anew; that of "
             f"'{old.name}' has made {int(optimizer.iterations)} steps.",
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -11,8 +11,7 @@ def import_oracle(name):
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name != "transformers":
-            _bear_with_torchvision(torch)
+        _bear_with_torchvision(torch)
         try:
             return __import__(name)
         except ImportError:
@@ -20,7 +19,7 @@ def import_oracle(name):
 
 
 def _bear_with_torchvision(torch):
-    # timm and vit-pytorch import torchvision, of which nothing is used here.
+    # All three import torchvision where it is, of which nothing is used here.
     # Its wheels belong to CUDA builds; beside a CPU build they lack two
     # operators, which only have to be known by name.
     library = torch.library.Library("torchvision", "FRAGMENT")

@@ -7,7 +7,6 @@ equal logits after loading, and equal logits from what we export.
 import functools
 import json
 
-import keras
 import numpy as np
 import pytest
 from oracles import images, import_oracle, randomize, run, save
@@ -17,7 +16,6 @@ from keras_vit.layers import (
     AveragePooling,
     PatchEncoder,
     SelfAttention,
-    TokenPooling,
     TransformerBlock,
 )
 
@@ -43,22 +41,22 @@ def assert_equal_logits(model, module, rng, atol=2e-5):
     np.testing.assert_allclose(given, expected, atol=atol, rtol=1e-5)
 
 
+TIMM_SIZES = {
+    "img_size": SIZE,
+    "patch_size": 7,
+    "num_classes": 5,
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "mlp_ratio": 40.5 / 24,
+}
+
+
 def timm_model(rng, **arguments):
     import_oracle("timm")
     from timm.models.vision_transformer import VisionTransformer
 
-    module = VisionTransformer(
-        **{
-            "img_size": SIZE,
-            "patch_size": 7,
-            "num_classes": 5,
-            "embed_dim": 24,
-            "depth": 2,
-            "num_heads": 3,
-            "mlp_ratio": 40.5 / 24,
-            **arguments,
-        }
-    )
+    module = VisionTransformer(**TIMM_SIZES, **arguments)
     randomize(module, rng)
     return module
 
@@ -155,16 +153,7 @@ def test_timm_opens_an_official_export(rng, tmp_path, randomized):
 
     model = randomized(build())
     path = keras_vit.export_checkpoint(model, tmp_path / "model.npz")
-    module = VisionTransformer(
-        img_size=SIZE,
-        patch_size=7,
-        num_classes=5,
-        embed_dim=24,
-        depth=2,
-        num_heads=3,
-        mlp_ratio=40.5 / 24,
-        act_layer="gelu_tanh",
-    ).eval()
+    module = VisionTransformer(**TIMM_SIZES, act_layer="gelu_tanh").eval()
     module.load_pretrained(str(path))
     assert_equal_logits(model, module, rng)
 
@@ -261,15 +250,29 @@ def test_transformers_deit_with_two_heads(rng, tmp_path):
     backbone = build(
         num_registers=1, activation="gelu", epsilon=1e-12, num_classes=None
     )
-    tokens = backbone.get_layer("encoder_norm").output
-    heads = [
-        keras.layers.Dense(5, name="head")(TokenPooling(0)(tokens)),
-        keras.layers.Dense(5, name="distillation_head")(
-            TokenPooling(1)(tokens)
-        ),
-    ]
-    model = keras.Model(backbone.input, keras.layers.Average()(heads))
+    model = keras_vit.distillation_model(backbone, num_classes=5)
     keras_vit.load_checkpoint(model, file)
+    assert_equal_logits(model, module, rng)
+
+
+def test_timm_deit_with_two_heads(rng, tmp_path):
+    timm = import_oracle("timm")
+    module = timm.create_model(
+        "deit_tiny_distilled_patch16_224",
+        img_size=SIZE,
+        patch_size=7,
+        embed_dim=24,
+        depth=2,
+        num_heads=3,
+        mlp_ratio=40 / 24,
+        num_classes=5,
+    )
+    randomize(module, rng)
+    backbone = build(num_registers=1, activation="gelu", num_classes=None)
+    model = keras_vit.distillation_model(backbone, num_classes=5)
+    keras_vit.load_checkpoint(
+        model, save(module, tmp_path / "deit.safetensors")
+    )
     assert_equal_logits(model, module, rng)
 
 
@@ -328,19 +331,22 @@ def test_transformers_opens_an_export_with_pooler(rng, tmp_path, randomized):
     )
 
 
+VIT_PYTORCH = {
+    "image_size": SIZE,
+    "patch_size": 7,
+    "num_classes": 5,
+    "dim": 24,
+    "depth": 2,
+    "heads": 3,
+    "dim_head": 10,
+    "mlp_dim": 40,
+}
+
+
 def test_vit_pytorch(rng, tmp_path):
     """Patch norms, heads of a free width, no biases for q, k and v."""
     vit_pytorch = import_oracle("vit_pytorch")
-    module = vit_pytorch.ViT(
-        image_size=SIZE,
-        patch_size=7,
-        num_classes=5,
-        dim=24,
-        depth=2,
-        heads=3,
-        dim_head=10,
-        mlp_dim=40,
-    )
+    module = vit_pytorch.ViT(**VIT_PYTORCH)
     randomize(module, rng)
     file = save(module, tmp_path / "model.safetensors")
     model = build(**vit_pytorch_parts(), weights=file)
@@ -351,16 +357,7 @@ def test_simple_vit(rng, tmp_path):
     import_oracle("vit_pytorch")
     from vit_pytorch.simple_vit import SimpleViT
 
-    module = SimpleViT(
-        image_size=SIZE,
-        patch_size=7,
-        num_classes=5,
-        dim=24,
-        depth=2,
-        heads=3,
-        dim_head=10,
-        mlp_dim=40,
-    )
+    module = SimpleViT(**VIT_PYTORCH)
     randomize(module, rng)
     file = save(module, tmp_path / "model.safetensors")
     parts = vit_pytorch_parts(

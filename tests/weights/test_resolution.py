@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import randomize, to_numpy
+from conftest import EAGER, randomize, to_numpy
 
 import keras_vit
 from keras_vit.layers import PatchEncoder
@@ -20,21 +20,22 @@ def table_of(model):
     return to_numpy(encoder.position_embedding.table)
 
 
-def test_b16_from_224_to_384():
+def test_from_224_to_384():
     """The paper's case: parameter counts, positions and all other weights."""
-    model = keras_vit.ViT("B/16")
+    model = keras_vit.ViT("Ti/16")
     larger = keras_vit.change_resolution(model, 384)
+    # As the official modules have them at both sizes.
     assert (model.count_params(), larger.count_params()) == (
-        86_567_656,
-        86_859_496,
+        5_717_416,
+        5_790_376,
     )
     old, new = table_of(model), table_of(larger)
     np.testing.assert_array_equal(new[0], old[0])
     expected = scipy.ndimage.zoom(
-        old[1:].reshape(14, 14, 768), (24 / 14, 24 / 14, 1), order=1
+        old[1:].reshape(14, 14, 192), (24 / 14, 24 / 14, 1), order=1
     )
     np.testing.assert_allclose(
-        new[1:].reshape(24, 24, 768), expected, atol=1e-6
+        new[1:].reshape(24, 24, 192), expected, atol=1e-6
     )
     rest = [
         (to_numpy(a), to_numpy(b))
@@ -46,16 +47,17 @@ def test_b16_from_224_to_384():
 
 
 def test_rectangle_trains_saves_and_loads(tmp_path):
-    model = keras_vit.ViT("Ti/16", image_size=224, num_classes=3)
+    variant = keras_vit.Variant(1, 16, 32, 4, patch_size=16)
+    model = keras_vit.ViT(variant, image_size=224, num_classes=3)
     tall = keras_vit.change_resolution(model, (224, 160))
     assert tall.input_shape == (None, 224, 160, 3)
     expected = scipy.ndimage.zoom(
-        table_of(model)[1:].reshape(14, 14, 192), (1, 10 / 14, 1), order=1
+        table_of(model)[1:].reshape(14, 14, 16), (1, 10 / 14, 1), order=1
     )
     np.testing.assert_allclose(
-        table_of(tall)[1:].reshape(14, 10, 192), expected, atol=1e-6
+        table_of(tall)[1:].reshape(14, 10, 16), expected, atol=1e-6
     )
-    tall.compile("sgd", "mse")
+    tall.compile("sgd", "mse", **EAGER)
     images = np.random.default_rng(0).uniform(0, 255, (2, 224, 160, 3))
     tall.fit(images, np.ones((2, 3)), verbose=0)
     tall.save(tmp_path / "tall.keras")
@@ -242,7 +244,7 @@ def test_trainable_flags_stay(tiny_vit):
 
 def test_the_optimizer_starts_anew_and_says_so(tiny_vit, rng):
     model = tiny_vit()
-    model.compile(keras.optimizers.SGD(0.25, momentum=0.9), "mse")
+    model.compile(keras.optimizers.SGD(0.25, momentum=0.9), "mse", **EAGER)
     # Nothing to lose yet, so nothing to say.
     assert keras_vit.change_resolution(model, (12, 12)).compiled
     images = rng.uniform(0, 255, (4, 8, 12, 3))

@@ -1,0 +1,192 @@
+"""What a rule says: a key of a file, the weights it holds, how they lie there.
+
+A rule is one row: a key in the file, the weight paths it belongs to, and how
+the array is laid out. `{i}` stands for an index, here and there. Rules read
+both ways: a checkpoint is loaded and exported with the same. `names` has the
+tables, one for each library; left out here is what any library calls a weight.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How an array in a file holds one or several weights of a model.
+
+    Args:
+        shape: function `(shapes of the weights, patch_size) -> shape` of the
+            array in the file.
+        read: function `(array, shapes of the weights) -> weights`.
+        write: function `(weights, patch_size) -> array`.
+    """
+
+    shape: object
+    read: object
+    write: object
+
+
+def _split(size_of, join):
+    """Several weights one after the other on the first axis of the array."""
+
+    def read(array, shapes):
+        ends = np.cumsum([size_of(shape) for shape in shapes])
+        pieces = np.split(array, ends[:-1])
+        return [join(piece, shape) for piece, shape in zip(pieces, shapes)]
+
+    return read
+
+
+def _kernel_rows(shape):
+    return int(np.prod(shape[1:]))
+
+
+# As it is.
+SAME = Layout(
+    shape=lambda shapes, patch: shapes[0],
+    read=lambda array, shapes: [array.reshape(shapes[0])],
+    write=lambda weights, patch: weights[0],
+)
+# Biases in a row.
+FLAT = Layout(
+    shape=lambda shapes, patch: (sum(map(_size, shapes)),),
+    read=_split(lambda shape: _size(shape), lambda x, shape: x.reshape(shape)),
+    write=lambda weights, patch: np.concatenate([w.ravel() for w in weights]),
+)
+# PyTorch's linear layers `(out, in)`, several on top of one another, from
+# kernels `(in, out)` or `(in, heads, head_dim)`.
+LINEAR = Layout(
+    shape=lambda shapes, patch: (
+        sum(map(_kernel_rows, shapes)),
+        shapes[0][0],
+    ),
+    read=_split(_kernel_rows, lambda x, shape: x.T.reshape(shape)),
+    write=lambda weights, patch: np.concatenate(
+        [w.reshape(w.shape[0], -1).T for w in weights]
+    ),
+)
+# The same for the one kernel with several input axes: `(heads, head_dim, out)`.
+LINEAR_OUT = Layout(
+    shape=lambda shapes, patch: (shapes[0][-1], _size(shapes[0][:-1])),
+    read=lambda array, shapes: [array.T.reshape(shapes[0])],
+    write=lambda weights, patch: weights[0].reshape(-1, weights[0].shape[-1]).T,
+)
+# Convolutions over patches: `(P, P, C, D)` in Flax, `(D, C, P, P)` in PyTorch,
+# `(P P C, D)` here.
+PATCHES_HWIO = Layout(
+    shape=lambda shapes, patch: _hwio(shapes[0], patch),
+    read=lambda array, shapes: [array.reshape(shapes[0])],
+    write=lambda weights, patch: weights[0].reshape(
+        _hwio(weights[0].shape, patch)
+    ),
+)
+PATCHES_OIHW = Layout(
+    shape=lambda shapes, patch: tuple(
+        _hwio(shapes[0], patch)[axis] for axis in (3, 2, 0, 1)
+    ),
+    read=lambda array, shapes: [array.transpose(2, 3, 1, 0).reshape(shapes[0])],
+    write=lambda weights, patch: (
+        weights[0].reshape(_hwio(weights[0].shape, patch)).transpose(3, 2, 0, 1)
+    ),
+)
+
+
+def _size(shape):
+    return int(np.prod(shape))
+
+
+def _hwio(shape, patch_size):
+    height, width = patch_size
+    return (height, width, shape[0] // (height * width), shape[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One array of a file and the weights it holds.
+
+    Args:
+        key: key in the file, with `{name}` for numbers.
+        paths: weight paths, with `{name}` or `{name:02d}` for the same.
+        layout: how the array holds the weights.
+    """
+
+    key: str
+    paths: tuple
+    layout: Layout = SAME
+
+    def match(self, key):
+        """Returns the weight paths for a key, or `None`."""
+        match = re.fullmatch(_pattern(self.key), key)
+        if match is None:
+            return None
+        numbers = {name: int(text) for name, text in match.groupdict().items()}
+        return tuple(path.format(**numbers) for path in self.paths)
+
+    def key_for(self, path):
+        """Returns the key for the first of the weight paths, or `None`."""
+        match = re.fullmatch(_pattern(self.paths[0]), path)
+        if match is None:
+            return None
+        numbers = {name: int(text) for name, text in match.groupdict().items()}
+        return self.key.format(**numbers)
+
+
+def _pattern(template):
+    pieces = re.split(r"{(\w+)(?::02d)?}", template)
+    pieces[::2] = map(re.escape, pieces[::2])
+    pieces[1::2] = [rf"(?P<{name}>\d+)" for name in pieces[1::2]]
+    return "".join(pieces)
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """The names of one library.
+
+    Args:
+        name: name for messages.
+        marker: pattern of a key that this format alone has.
+        rules: its rules; of several for one key, the first counts whose
+            weights the model has.
+        prefixes: what may stand before all keys, the longest first.
+        activation: of the MLPs that the library runs these weights with.
+        epsilon: of its layer norms.
+        unused: pattern of keys that hold nothing a model needs after it was
+            trained.
+    """
+
+    name: str
+    marker: str
+    rules: tuple
+    prefixes: tuple = ("",)
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
+    unused: str = r"(?!)"
+
+
+def dense(key, path, kernel=SAME, bias=SAME, names=("kernel", "bias")):
+    """The rules of a dense layer, or of one that holds several of ours."""
+    paths = (path,) if isinstance(path, str) else path
+    return (
+        Rule(f"{key}{names[0]}", tuple(f"{p}/kernel" for p in paths), kernel),
+        Rule(f"{key}{names[1]}", tuple(f"{p}/bias" for p in paths), bias),
+    )
+
+
+def linear(key, *paths):
+    """The rules of PyTorch's linear layer, which may hold several of ours."""
+    return dense(f"{key}.", paths, LINEAR, FLAT, ("weight", "bias"))
+
+
+def linear_out(key, path):
+    """The rules of the one that takes the heads of an attention."""
+    return dense(f"{key}.", path, LINEAR_OUT, SAME, ("weight", "bias"))
+
+
+def norm(key, path, names=("weight", "bias"), separator="."):
+    """The rules of a norm's scale and shift."""
+    return (
+        Rule(f"{key}{separator}{names[0]}", (f"{path}/gamma",)),
+        Rule(f"{key}{separator}{names[1]}", (f"{path}/beta",)),
+    )
