@@ -16,7 +16,8 @@ LINTED := keras_vit tests benchmarks tutorials
 export KERAS_BACKEND ?= jax
 
 .DEFAULT_GOAL := help
-.PHONY: help setup torch quickstart lab test slow lint format notebooks clean
+.PHONY: help setup torch quickstart lab test slow benchmark lint format \
+	notebooks clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | \
@@ -61,6 +62,10 @@ test: $(READY) ## run all tests on each installed backend
 
 slow: $(READY) ## train every architecture on the digits (one backend)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow -rA
+
+benchmark: $(READY) ## time the library in turn with its peers
+	@$(BIN)/python benchmarks/speed.py --variants Ti/16 S/16 B/16 \
+		--sizes 224 384 --dtypes float32 bfloat16
 
 lint: $(READY) ## check code, format and that notebooks match their scripts
 	@$(BIN)/ruff check $(LINTED)

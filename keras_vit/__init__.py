@@ -1,22 +1,48 @@
 """Vision Transformers for Keras 3, on TensorFlow, JAX and PyTorch."""
 
-from keras_vit import datasets, layers
-from keras_vit.evaluation import Cost, cost, exaflops
+from keras_vit import datasets, introspection, layers
+from keras_vit.evaluation import (
+    Cost,
+    FewShotEvaluation,
+    FewShotResult,
+    RealAccuracy,
+    VTABScores,
+    VTABTask,
+    cost,
+    exaflops,
+    few_shot,
+    linear_probe,
+    nearest_neighbors,
+    real_labels,
+    vtab,
+    vtab_finetuning,
+)
 from keras_vit.inference import check_labels, evaluate, predict
+from keras_vit.introspection import explore, plot
 from keras_vit.models import (
     ResNet,
     ViT,
+    distillation_model,
     feature_extractor,
     feature_map,
     feature_pyramid,
+    masked_autoencoder,
+    masked_patch_model,
     segmentation_model,
 )
+from keras_vit.serving import export
 from keras_vit.training import (
     ArrayDataset,
+    CropAndFlip,
+    GridSearch,
     augmentation,
+    distribution,
+    enable_lora,
     freeze,
+    grid_search,
     layer_wise_learning_rates,
     recipes,
+    transfer,
 )
 from keras_vit.variants import Variant, parse_variant
 from keras_vit.weights import (
@@ -34,8 +60,15 @@ __all__ = [
     "ArrayDataset",
     "CheckpointError",
     "Cost",
+    "CropAndFlip",
+    "FewShotEvaluation",
+    "FewShotResult",
+    "GridSearch",
     "Preset",
+    "RealAccuracy",
     "ResNet",
+    "VTABScores",
+    "VTABTask",
     "Variant",
     "ViT",
     "augmentation",
@@ -45,21 +78,38 @@ __all__ = [
     "cost",
     "datasets",
     "decode_predictions",
+    "distillation_model",
+    "distribution",
+    "enable_lora",
     "evaluate",
     "exaflops",
+    "explore",
+    "export",
     "export_checkpoint",
     "feature_extractor",
     "feature_map",
     "feature_pyramid",
+    "few_shot",
     "freeze",
+    "grid_search",
+    "introspection",
     "layer_wise_learning_rates",
     "layers",
+    "linear_probe",
     "load_checkpoint",
+    "masked_autoencoder",
+    "masked_patch_model",
+    "nearest_neighbors",
     "parse_variant",
+    "plot",
     "predict",
     "presets",
+    "real_labels",
     "recipes",
     "segmentation_model",
+    "transfer",
+    "vtab",
+    "vtab_finetuning",
 ]
 
 __version__ = "0.1.0"

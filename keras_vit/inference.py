@@ -3,9 +3,11 @@
 On JAX, Keras moves a model's variables out of the model while `predict` and
 `evaluate` run, and does not move them back if anything raises: a wrong shape,
 a corrupt file or Ctrl-C, and the model answers nothing any more. Everything
-of this library that runs a model over data goes through this module.
+of this library that runs a model over data goes through this module. So does
+what several devices cannot share: images that are left over at the end.
 """
 
+import contextlib
 import signal
 import threading
 
@@ -17,6 +19,8 @@ from keras_vit.layers import Patches
 
 def predict(model, x, batch_size=32, verbose="auto", steps=None, **kwargs):
     """Runs `model.predict`, refusing bad input before Keras sees it.
+
+    Under a `keras.distribution` on JAX, arrays may hold any number of images.
 
     Args:
         model: a `keras.Model`.
@@ -41,15 +45,25 @@ def predict(model, x, batch_size=32, verbose="auto", steps=None, **kwargs):
     >>> keras_vit.predict(model, np.zeros((3, 32, 32, 3)), verbose=0).shape
     (3, 10)
     """
-    _check_images(model, x)
-    return _keep_alive(
-        model,
-        model.predict,
-        x,
-        batch_size=_batch_size(x, batch_size),
-        verbose=verbose,
-        steps=steps,
-        **kwargs,
+    check_images(model, x)
+    _check_one_process("predict", "predictions would lie on other machines")
+    kwargs |= {"verbose": verbose, "steps": steps}
+    slices = _slices_of_a_batch(x, steps)
+    if slices == 1:
+        batch_size = _batch_size(x, batch_size)
+        return _keep_alive(
+            model, model.predict, x, batch_size=batch_size, **kwargs
+        )
+    outputs = []
+    for rows, size, scope in _shares(len(x), batch_size, slices):
+        with scope:
+            outputs.append(
+                _keep_alive(
+                    model, model.predict, x[rows], batch_size=size, **kwargs
+                )
+            )
+    return keras.tree.map_structure(
+        lambda *parts: np.concatenate(parts), *outputs
     )
 
 
@@ -57,6 +71,9 @@ def evaluate(
     model, x, y=None, batch_size=32, verbose="auto", steps=None, **kwargs
 ):
     """Runs `model.evaluate`, refusing bad input before Keras sees it.
+
+    Under a `keras.distribution` on JAX, arrays may hold any number of images;
+    the results are exactly those of all of them.
 
     Args:
         model: a compiled `keras.Model`.
@@ -87,7 +104,7 @@ def evaluate(
     >>> sorted(results)
     ['accuracy', 'loss']
     """
-    _check_images(model, x)
+    check_images(model, x)
     if y is not None and hasattr(x, "shape"):
         if len(x) != len(y):
             raise ValueError(
@@ -95,16 +112,36 @@ def evaluate(
                 f"Received: {len(x)} images, {len(y)} labels"
             )
         check_labels(y, model.output_shape[-1])
-    return _keep_alive(
-        model,
-        model.evaluate,
-        x,
-        y,
-        batch_size=_batch_size(x, batch_size),
-        verbose=verbose,
-        steps=steps,
-        **kwargs,
-    )
+    if hasattr(x, "shape"):
+        _check_one_process(
+            "evaluate",
+            "each would add its arrays to those of the others. Or pass "
+            "`ArrayDataset(..., shard=keras_vit.distribution.process_shard())`",
+        )
+    kwargs |= {"verbose": verbose, "steps": steps}
+    slices = _slices_of_a_batch(x, steps)
+    if slices == 1:
+        batch_size = _batch_size(x, batch_size)
+        return _keep_alive(
+            model, model.evaluate, x, y, batch_size=batch_size, **kwargs
+        )
+    callbacks = _as_list(kwargs.pop("callbacks", None))
+    weights = kwargs.pop("sample_weight", None)
+    resume = []
+    for rows, size, scope in _shares(len(x), batch_size, slices):
+        with scope:
+            results = _keep_alive(
+                model,
+                model.evaluate,
+                x[rows],
+                None if y is None else y[rows],
+                sample_weight=None if weights is None else weights[rows],
+                batch_size=size,
+                callbacks=[*callbacks, *resume],
+                **kwargs,
+            )
+        resume = [_Resume([v.value for v in model.metrics_variables])]
+    return results
 
 
 def check_labels(labels, num_classes):
@@ -164,10 +201,22 @@ def check_labels(labels, num_classes):
     return array
 
 
-def _check_images(model, x):
-    if not hasattr(x, "shape") or not isinstance(model.input_shape, tuple):
+def check_images(model, x):
+    """Raises unless an array of images is one that the model takes.
+
+    Args:
+        model: a `keras.Model`; one that does not know its input shape takes
+            everything.
+        x: an array, or a data set, which is left alone.
+
+    Raises:
+        ValueError: if the array is empty or of another shape.
+    """
+    # Models that are no functional ones have no `input_shape`.
+    expected = getattr(model, "input_shape", None)
+    if not hasattr(x, "shape") or not isinstance(expected, tuple):
         return
-    expected, given = model.input_shape, tuple(x.shape)
+    given = tuple(x.shape)
     if len(given) != len(expected) or any(
         size is not None and size != actual
         for size, actual in zip(expected[1:], given[1:])
@@ -189,6 +238,74 @@ def _check_images(model, x):
 def _batch_size(x, batch_size):
     # Keras refuses a batch size beside a dataset, which has its own.
     return batch_size if hasattr(x, "shape") else None
+
+
+def _slices_of_a_batch(x, steps):
+    """Returns over how many devices `keras.distribution` splits a batch.
+
+    1 where that is Keras' business: datasets, which make their own batches.
+    """
+    current = _distribution()
+    if current is None or steps is not None or not hasattr(x, "shape"):
+        return 1
+    return current.num_model_replicas
+
+
+def _check_one_process(name, reason):
+    current = _distribution()
+    if current is not None and current.num_processes > 1:
+        raise ValueError(
+            f"`keras_vit.{name}` works in one process: of several, {reason}. "
+            "Save the model and load it in a process of its own. Received: "
+            f"{current.num_processes} processes"
+        )
+
+
+def _distribution():
+    # TensorFlow accepts a distribution and ignores it.
+    if keras.backend.backend() != "jax":
+        return None
+    return keras.distribution.distribution()
+
+
+def _shares(num_images, batch_size, slices):
+    """Lists rows, batch size and scope: what divides by `slices`, the rest.
+
+    The rest is fewer images than devices, and every device gets all of it.
+    """
+    even = num_images - num_images % slices
+    shares = []
+    if even:
+        size = -(-batch_size // slices) * slices
+        shares.append((slice(0, even), size, contextlib.nullcontext()))
+    if even < num_images:
+        layouts = keras.distribution.LayoutMap(_distribution().device_mesh)
+        scope = _Undivided(layout_map=layouts).scope()
+        shares.append((slice(even, None), num_images - even, scope))
+    return shares
+
+
+class _Undivided(keras.distribution.ModelParallel):
+    """Gives every device the whole batch."""
+
+    def get_data_layout(self, data_shape):
+        axes = (None,) * len(data_shape)
+        return keras.distribution.TensorLayout(axes, self.device_mesh)
+
+
+class _Resume(keras.callbacks.Callback):
+    """Goes on with the metrics of an evaluation that is over."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def on_test_batch_begin(self, batch, logs=None):
+        if batch == 0:
+            for variable, value in zip(
+                self.model.metrics_variables, self.values
+            ):
+                variable.assign(value)
 
 
 def _keep_alive(model, method, *args, callbacks=None, **kwargs):

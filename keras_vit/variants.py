@@ -10,6 +10,9 @@ section 4.1 and `vit_jax/configs/models.py`. ResNets: He et al. 2016.
 import dataclasses
 
 from keras_vit.layers.arguments import check_pair, check_positive
+from keras_vit.layers.residual_unit import GROUPS
+
+ROOT_WIDTH = 64  # channels of a ResNet's stem at a width factor of 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,17 @@ def check_stages(stages):
             f"units. Received: stages={stages!r}"
         )
     return tuple(check_positive("stages", units) for units in stages)
+
+
+def root_width(width_factor):
+    """Returns the channels of a ResNet's stem, or raises."""
+    width = int(ROOT_WIDTH * width_factor)
+    if width < 1 or width % GROUPS:
+        raise ValueError(
+            f"`width_factor` must give a multiple of {GROUPS} channels, times "
+            f"{ROOT_WIDTH}. Received: width_factor={width_factor}"
+        )
+    return width
 
 
 # fmt: off

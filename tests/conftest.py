@@ -4,14 +4,17 @@ import contextlib
 import os
 import pathlib
 
-# Tiny graphs are compiled by the hundred: XLA shall not polish them. Kept
-# from second processes, which start like a user's.
+# Tiny graphs are compiled by the hundred: XLA shall not polish them, nor emit
+# them by way of MLIR, which takes it twice as long. Kept from second processes,
+# which start like a user's.
 XLA_FLAGS = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = (
-    f"{XLA_FLAGS} --xla_backend_optimization_level=0 "
+QUICK = (
+    "--xla_backend_optimization_level=0 "
     "--xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_parallel_codegen_split_count=1"
+    "--xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_cpu_use_fusion_emitters=false"
 )
+os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {QUICK}"
 # Processes that test side by side share what JAX compiled.
 CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
@@ -23,6 +26,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 import keras_vit  # noqa: E402
+
+# For `compile`, where a test is not about graphs: TensorFlow takes seconds to
+# trace what a tiny model computes in no time. `test_fit`, `test_contract` and
+# others train compiled.
+EAGER = {"run_eagerly": keras.backend.backend() == "tensorflow"}
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
 
@@ -99,6 +107,18 @@ def randomize(model, rng, scale=0.2):
 
 def to_numpy(x):
     return keras.ops.convert_to_numpy(x)
+
+
+def outputs_of(model, images):
+    """What a model returns for one batch, as arrays, in the quickest way.
+
+    JAX compiles each operation of an eager call by itself; TensorFlow traces
+    `predict` for longer than an eager call takes.
+    """
+    if keras.backend.backend() == "jax":
+        return model.predict_on_batch(images)
+    outputs = model(images, training=False)
+    return keras.tree.map_structure(to_numpy, outputs)
 
 
 def float64_on_jax():

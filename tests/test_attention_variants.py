@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import randomize, to_numpy
+from conftest import EAGER, randomize, to_numpy
 
 import keras_vit
 from keras_vit.layers import (
@@ -80,7 +80,7 @@ def build(rng):
 def test_trains_saves_loads_and_changes_resolution(name, build, rng, tmp_path):
     model = build(name)
     images = rng.uniform(0, 255, (4, 8, 16, 3))
-    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.compile(keras.optimizers.SGD(0.01), "mse", **EAGER)
     before = [to_numpy(w).copy() for w in model.trainable_weights]
     model.fit(images, np.ones((4, 3)), verbose=0)
     for weight, old in zip(model.trainable_weights, before):

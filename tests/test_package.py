@@ -31,11 +31,29 @@ MAY_USE = {
     "models": {"layers", "variants", "weights"},
     "hub": set(),
     "inference": {"layers"},
-    "training": {"layers"},
+    "serving": {"layers", "inference"},
+    "training": {"layers", "variants", "weights", "inference"},
     "datasets": {"layers", "training"},
-    "evaluation": {"layers", "variants", "models", "inference"},
+    "evaluation": {
+        "layers",
+        "variants",
+        "weights",
+        "models",
+        "inference",
+        "training",
+    },
+    "introspection": {"layers", "models", "inference"},
 }
-FORBIDDEN = {"tensorflow", "jax", "torch", "matplotlib", "PIL", "sklearn"}
+FORBIDDEN = {
+    "tensorflow",
+    "tensorflow_datasets",
+    "jax",
+    "torch",
+    "matplotlib",
+    "PIL",
+    "sklearn",
+    "ipywidgets",
+}
 
 
 def imports(module, top_level_only):
@@ -68,12 +86,13 @@ def test_import_brings_in_no_other_backend_and_no_plots(backend):
     """Faults case 42; the backend itself is Keras' business."""
     pytest.importorskip(backend)
     heavy = {"tensorflow", "jax", "torch"} - {backend}
+    heavy |= {"matplotlib", "ipywidgets", "PIL", "sklearn", "scipy", "pooch"}
     code = f"""
 import sys, keras
 before = set(sys.modules)
 import keras_vit
 new = set(sys.modules) - before
-heavy = {heavy | {"matplotlib", "PIL", "sklearn", "scipy", "pooch"}}
+heavy = {heavy}
 assert not heavy & new, heavy & new
 """
     subprocess.run(
@@ -109,7 +128,14 @@ model.fit(np.zeros((2, 8, 8, 3)), np.zeros(2, "int32"), verbose=0)
 
 
 def public_objects():
-    for owner in (keras_vit, keras_vit.layers, keras_vit.recipes):
+    for owner in (
+        keras_vit,
+        keras_vit.distribution,
+        keras_vit.introspection,
+        keras_vit.layers,
+        keras_vit.plot,
+        keras_vit.recipes,
+    ):
         for name in owner.__all__:
             yield f"{owner.__name__}.{name}", getattr(owner, name)
 

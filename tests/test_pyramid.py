@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import to_numpy
+from conftest import EAGER, to_numpy
 
 import keras_vit
 
@@ -40,7 +40,7 @@ def test_maps_at_a_quarter_to_a_thirtysecond(patch_size, rng):
 
 def test_every_weight_learns_and_the_file_loads(rng, tmp_path):
     pyramid = keras_vit.feature_pyramid(backbone(), hidden_dim=8)
-    pyramid.compile(keras.optimizers.SGD(0.1), "mse")
+    pyramid.compile(keras.optimizers.SGD(0.1), "mse", **EAGER)
     before = [to_numpy(w).copy() for w in pyramid.trainable_weights]
     images = rng.uniform(0, 255, (2, 64, 96, 3))
     pyramid.fit(images, rng.normal(size=(2, 2, 3, 8)), verbose=0)
@@ -97,7 +97,7 @@ def pyramid():
 @of_others
 def test_keras_cv_classifier(keras_cv, pictures):
     task = keras_cv.models.ImageClassifier(backbone=pyramid(), num_classes=3)
-    task.compile("adam", "sparse_categorical_crossentropy")
+    task.compile("adam", "sparse_categorical_crossentropy", **EAGER)
     losses = task.fit(pictures, np.array([0, 2]), verbose=0).history["loss"]
     assert np.isfinite(losses).all()
 
@@ -105,7 +105,7 @@ def test_keras_cv_classifier(keras_cv, pictures):
 @of_others
 def test_keras_cv_segmenter(keras_cv, pictures):
     task = keras_cv.models.DeepLabV3Plus(backbone=pyramid(), num_classes=3)
-    task.compile("adam", "sparse_categorical_crossentropy")
+    task.compile("adam", "sparse_categorical_crossentropy", **EAGER)
     labels = np.zeros((2, 128, 128))
     losses = task.fit(pictures, labels, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
@@ -117,7 +117,10 @@ def test_keras_cv_detector(keras_cv, pictures):
         num_classes=3, bounding_box_format="xywh", backbone=pyramid()
     )
     task.compile(
-        optimizer="adam", classification_loss="focal", box_loss="smoothl1"
+        optimizer="adam",
+        classification_loss="focal",
+        box_loss="smoothl1",
+        **EAGER,
     )
     labels = {
         "boxes": np.array([[[10, 10, 40, 40]], [[20, 30, 50, 30]]], "float32"),
@@ -136,7 +139,7 @@ def test_keras_hub_classifier_and_presets(maps, pictures, tmp_path):
     model = getattr(keras_vit, maps)(backbone(image_size=128))
     wrapped = keras_vit.hub.Backbone(model)
     task = keras_hub.models.ImageClassifier(backbone=wrapped, num_classes=3)
-    task.compile("adam", "sparse_categorical_crossentropy")
+    task.compile("adam", "sparse_categorical_crossentropy", **EAGER)
     losses = task.fit(pictures, np.array([0, 2]), verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     wrapped.save_to_preset(str(tmp_path / "preset"))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import randomize, to_numpy
+from conftest import EAGER, randomize, to_numpy
 
 import keras_vit
 from keras_vit.weights.resampling import resize_matrix
@@ -14,7 +14,7 @@ SIZE = (16, 24)
 @pytest.fixture
 def backbone():
     def build(**arguments):
-        variant = keras_vit.Variant(2, 16, 32, 4, patch_size=8)
+        variant = keras_vit.Variant(1, 16, 32, 4, patch_size=8)
         return keras_vit.ViT(variant, **{"image_size": SIZE, **arguments})
 
     return build
@@ -27,26 +27,32 @@ def hybrid():
     return keras_vit.ViT(variant, image_size=(33, 24))
 
 
-def test_feature_map_puts_tokens_where_their_patches_are(backbone, rng):
+@pytest.mark.parametrize("tap", ["encoder_norm", "block_00"])
+def test_feature_map_puts_tokens_where_their_patches_are(tap, backbone, rng):
     model = backbone(num_registers=2)
     images = rng.uniform(0, 255, (2, *SIZE, 3))
-    taps = keras_vit.feature_extractor(model, "encoder_norm")
+    taps = keras_vit.feature_extractor(model, tap)
     tokens = taps.predict(images, verbose=0)
-    maps = keras_vit.feature_map(model).predict(images, verbose=0)
+    maps = keras_vit.feature_map(model, tap).predict(images, verbose=0)
     assert maps.shape == (2, 2, 3, 16)
     np.testing.assert_array_equal(maps[:, 1, 2], tokens[:, 3 + 5])
 
 
-@pytest.mark.parametrize("decoder", ["linear", "conv"])
+# Each option under each decoder; only what is alike for both, the tokens that
+# make the map, once.
+PADDED = {"image_size": (13, 22), "remainder": "pad"}
+FIRST = {"data_format": "channels_first"}
+COARSE = {"dtype": "mixed_bfloat16"}
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    "decoder, arguments",
     [
-        {},
-        {"image_size": None},
-        {"image_size": (13, 22), "remainder": "pad"},
-        {"data_format": "channels_first"},
-        {"dtype": "mixed_bfloat16"},
-        {"pooling": "average"},
+        ("linear", {"image_size": None, "pooling": "average"}),
+        ("linear", {**PADDED, **FIRST, **COARSE}),
+        ("conv", {"image_size": None}),
+        ("conv", {**PADDED, **COARSE}),
+        ("conv", FIRST),
     ],
     ids=str,
 )
@@ -59,7 +65,7 @@ def test_logits_for_every_pixel(decoder, arguments, backbone, rng, tmp_path):
     images = rng.uniform(0, 255, (2, height, width, 3))
     if "data_format" in arguments:
         images = images.transpose(0, 3, 1, 2)
-    model.compile("adam", **keras_vit.recipes.segmentation(3))
+    model.compile("adam", **keras_vit.recipes.segmentation(3), **EAGER)
     labels = rng.integers(0, 3, (2, height, width))
     model.fit(images, labels, verbose=0)
     logits = model.predict(images, verbose=0)
@@ -86,6 +92,16 @@ def test_a_linear_head_is_interpolated_between_the_centres_of_patches(
         cells,
     )
     np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_the_parts_of_a_new_decoder(backbone):
+    model = keras_vit.segmentation_model(backbone(), 3, decoder="conv")
+    assert not to_numpy(model.get_layer("classes").kernel).any()
+    assert [layer.name for layer in model.layers][-11:] == [
+        "conv1", "conv1_norm", "conv1_gelu", "enlarge1",
+        "conv2", "conv2_norm", "conv2_gelu", "enlarge2",
+        "classes", "logits", "crop",
+    ]  # fmt: skip
 
 
 def test_a_hybrid_and_another_resolution(rng):

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import to_numpy
+from conftest import EAGER, to_numpy
 
 import keras_vit
 
@@ -113,7 +113,7 @@ def test_poolings_train(pooling, shape, tiny_vit, rng):
     assert model.output_shape == shape
     images = rng.uniform(0, 255, (4, 8, 12, 3))
     targets = rng.normal(size=(4, *shape[1:]))
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **EAGER)
     assert np.isfinite(model.train_on_batch(images, targets))
 
 
@@ -155,7 +155,7 @@ def test_every_trainable_weight_gets_a_gradient(tiny_vit, rng):
     """Faults case 36; the key bias is the known exception."""
     model = tiny_vit(num_registers=1, representation_dim=6)
     before = [to_numpy(w).copy() for w in model.trainable_weights]
-    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.compile(keras.optimizers.SGD(1.0), "mse", **EAGER)
     images = rng.uniform(0, 255, (8, 8, 12, 3))
     model.train_on_batch(images, rng.normal(size=(8, 5)))
     for weight, old in zip(model.trainable_weights, before):
@@ -202,7 +202,7 @@ def test_block_and_patch_encoder_come_in_by_composition(rng, tmp_path):
 def test_images_of_any_size(tiny_vit, rng):
     """Faults case 31: three sizes in `predict` and in `fit`."""
     model = tiny_vit(image_size=None)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **EAGER)
     assert model.input_shape == (None, None, None, 3)
     for height, width in [(8, 12), (16, 4), (40, 24)]:
         images = rng.uniform(0, 255, (2, height, width, 3))
@@ -230,7 +230,7 @@ def test_mixed_precision_trains_and_gives_float32_logits(policy, tiny_vit, rng):
     images = rng.uniform(0, 255, (4, 8, 12, 3))
     logits = model(images)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
-    model.compile(**keras_vit.recipes.adamw(4, warmup_steps=0))
+    model.compile(**keras_vit.recipes.adamw(4, warmup_steps=0), **EAGER)
     history = model.fit(images, np.arange(4), epochs=4, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]
@@ -349,62 +349,3 @@ def test_two_models_do_not_disturb_each_other(tiny_vit, rng):
     assert [w.path for w in first.weights] == [w.path for w in second.weights]
     second.predict(images, verbose=0)
     np.testing.assert_array_equal(first.predict(images, verbose=0), expected)
-
-
-# Section D.4, Table 8: what each row adds to a model without positions, for
-# 2 blocks of width 16 and heads of 4, a grid of 2 x 3 and a class token.
-TABLE_8 = [
-    ({"position": None}, 0),
-    ({"position": "learned_1d"}, 7 * 16),
-    ({"position": "learned_1d", "position_injection": "every_layer"}, 224),
-    (
-        {"position": "learned_1d", "position_injection": "every_layer_shared"},
-        7 * 16,
-    ),
-    # X and Y tables of half the width, and a row for the class token.
-    ({"position": "learned_2d"}, (2 + 3) * 8 + 16),
-    (
-        {"position": "learned_2d", "position_injection": "every_layer"},
-        2 * ((2 + 3) * 8 + 16),
-    ),
-    (
-        {"position": "learned_2d", "position_injection": "every_layer_shared"},
-        (2 + 3) * 8 + 16,
-    ),
-    # An embedding for every offset of 7 tokens, in each block.
-    ({"position": "relative_1d"}, 2 * 13 * 4),
-]
-
-
-@pytest.mark.parametrize("arguments, added", TABLE_8, ids=str)
-def test_every_row_of_table_8(arguments, added, tiny_vit, rng, tmp_path):
-    model = tiny_vit(**arguments)
-    without = tiny_vit(position=None)
-    assert model.count_params() - without.count_params() == added
-    images = rng.uniform(0, 255, (4, 8, 12, 3))
-    model.compile(keras.optimizers.SGD(0.1), "mse")
-    model.fit(images, np.ones((4, 5)), verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(
-        loaded.predict(images, verbose=0), model.predict(images, verbose=0)
-    )
-
-
-def test_positions_in_front_of_every_block(tiny_vit, rng):
-    """By hand: the tokens that a block gets are those before, plus a table."""
-    model = tiny_vit(position_injection="every_layer")
-    taps = ["block_00", "block_01_positions"]
-    images = rng.uniform(0, 255, (2, 8, 12, 3))
-    given = keras_vit.feature_extractor(model, taps).predict(images, verbose=0)
-    table = to_numpy(model.get_layer("block_01_positions").table)
-    np.testing.assert_allclose(
-        given["block_01_positions"], given["block_00"] + table, atol=1e-6
-    )
-    shared = tiny_vit(position_injection="every_layer_shared")
-    tables = [w for w in shared.weights if w.path.endswith("table")]
-    assert [w.path for w in tables] == ["positions/table"]
-    with pytest.raises(ValueError, match="position_injection='each'"):
-        tiny_vit(position_injection="each")
-    with pytest.raises(ValueError, match="images of one size"):
-        tiny_vit(position_injection="every_layer", image_size=None)

@@ -2,9 +2,17 @@
 
 from keras_vit.layers.attention import SelfAttention
 from keras_vit.layers.axial_block import AxialBlock
+from keras_vit.layers.distillation import DistilledLogits
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import MLP
+from keras_vit.layers.patch_corruption import (
+    MaskToken,
+    PatchCorruption,
+    PatchMasking,
+    SelectTokens,
+)
 from keras_vit.layers.patch_encoder import PatchEncoder
+from keras_vit.layers.patch_targets import PatchTargets
 from keras_vit.layers.patches import Patches
 from keras_vit.layers.pooling import (
     AttentionPooling,
@@ -23,19 +31,25 @@ from keras_vit.layers.transformer_block import TransformerBlock
 from keras_vit.layers.window_attention import WindowAttention
 
 __all__ = [
-    "MLP",
     "AttentionPooling",
     "AveragePooling",
-    "CropToImage",
     "AxialBlock",
+    "CropToImage",
+    "DistilledLogits",
     "LayerNorm",
     "LayerScale",
+    "MLP",
+    "MaskToken",
+    "PatchCorruption",
     "PatchEncoder",
+    "PatchMasking",
+    "PatchTargets",
     "Patches",
     "PositionEmbedding",
     "RelativeAttention",
     "ResidualUnit",
     "RotaryAttention",
+    "SelectTokens",
     "SelfAttention",
     "SparseAttention",
     "StandardizedConv2D",

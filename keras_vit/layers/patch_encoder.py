@@ -20,6 +20,8 @@ from keras_vit.layers.arguments import (
 )
 from keras_vit.layers.base import Layer, parts
 from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.linear import linear
+from keras_vit.layers.patch_corruption import select_tokens
 from keras_vit.layers.position import POSITIONS, PositionEmbedding
 
 
@@ -52,6 +54,11 @@ class PatchEncoder(Layer):
     Call arguments:
         patches: tensor of shape `(batch, rows, columns, patch_dim)`: what
             `Patches` returns, or the feature map of a convolutional network.
+        sources: ints of shape `(batch, rows, columns)`, from
+            `PatchCorruption`: whose embedding stands at each place, before
+            positions are added. Defaults to each patch's own.
+        mask_token: tensor of shape `(batch, 1, hidden_dim)`, from `MaskToken`:
+            the embedding that `sources` names by `rows * columns`.
         training: whether dropout is on.
 
     Returns:
@@ -167,15 +174,17 @@ class PatchEncoder(Layer):
                 )
             self.position_embedding.build((None, None, self.hidden_dim))
 
-    def call(self, patches, training=None):
+    def call(self, patches, sources=None, mask_token=None, training=None):
         check_rank(self, patches.shape, 4, "(batch, rows, columns, patch_dim)")
         batch, rows, columns, _ = ops.shape(patches)
         if self.norm_before:
             patches = self.patch_norm(patches)
-        x = self.projection(patches)
+        x = linear(self.projection, patches)
         if self.norm_after:
             x = self.embedding_norm(x)
         x = ops.reshape(x, (batch, rows * columns, self.hidden_dim))
+        if sources is not None:
+            x = select_tokens(x, sources, mask_token)
 
         def prepend(tokens, x):
             shape = (batch, tokens.shape[1], self.hidden_dim)

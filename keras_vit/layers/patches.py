@@ -10,8 +10,11 @@ import keras
 from keras import ops
 
 from keras_vit.layers.arguments import check_choice, check_pair, check_rank
+from keras_vit.layers.base import find_layers
 
 REMAINDERS = ("error", "crop", "pad")
+# Name of the layer that turns images with channels first around.
+TO_CHANNELS_LAST = "channels_last"
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -159,3 +162,21 @@ class Patches(keras.layers.Layer):
             "remainder": self.remainder,
             "data_format": self.data_format,
         }
+
+
+def image_data_format(model):
+    """Returns how a model wants its images, from the layers that read them.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        `"channels_last"` or `"channels_first"`.
+    """
+    for layer in find_layers(model, keras.layers.Layer):
+        if layer.name == TO_CHANNELS_LAST:
+            return "channels_first"
+        # Only `Patches` has one that is about images.
+        if isinstance(layer, Patches):
+            return layer.data_format
+    return "channels_last"

@@ -76,7 +76,10 @@ def sincos_2d(rows, columns, hidden_dim, dtype="float32"):
     omega = ops.convert_to_tensor(SINCOS_TEMPERATURE**-exponents, dtype)
 
     def waves(size):
-        angles = ops.expand_dims(ops.arange(size, dtype=dtype), 1) * omega
+        # On the host where it can be: not every export has a range.
+        arange = np.arange if isinstance(size, int) else ops.arange
+        places = ops.convert_to_tensor(arange(size, dtype=dtype))
+        angles = ops.expand_dims(places, 1) * omega
         return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
     return _concatenate_axes(waves(rows), waves(columns))

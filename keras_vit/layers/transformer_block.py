@@ -161,10 +161,15 @@ class TransformerBlock(Layer):
         return tokens + self._regularize(x, self.mlp_scale, training)
 
     def _regularize(self, x, scale, training):
-        x = self.branch_dropout(x, training=training)
+        # Layers that do nothing still take time to call, where they are
+        # called in every step.
+        if self.dropout:
+            x = self.branch_dropout(x, training=training)
         if scale is not None:
             x = scale(x)
-        return self.branch_depth(x, training=training)
+        if self.stochastic_depth:
+            x = self.branch_depth(x, training=training)
+        return x
 
     def compute_output_shape(self, input_shape):
         return input_shape

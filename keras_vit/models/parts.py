@@ -1,10 +1,44 @@
-"""What the models have in common: the way in, the way out, a warning."""
+"""What the models have in common: arguments, the way in, the way out."""
 
 import warnings
 
 import keras
 
-from keras_vit.layers.arguments import check_positive
+from keras_vit.layers.arguments import (
+    check_choice,
+    check_pair,
+    check_positive,
+)
+from keras_vit.layers.taps import head, identity, is_half
+
+__all__ = ["check_arguments", "head", "identity", "image_input", "is_half"]
+
+
+def check_arguments(image_size, num_classes, data_format, dtype):
+    """Returns arguments that every model takes, or raises.
+
+    Args:
+        image_size: height and width, an int or a pair, or `None` for any.
+        num_classes: number of classes, or `None`.
+        data_format: of the images, or `None` for the one of `keras.config`.
+        dtype: dtype policy, by name or as an object, or `None` likewise.
+
+    Returns:
+        `image_size` as a pair or `None`, `data_format` as a name, and `dtype`
+        as an object.
+    """
+    if image_size is not None:
+        image_size = check_pair("image_size", image_size)
+    if num_classes is not None:
+        check_positive("num_classes", num_classes)
+    data_format = check_choice(
+        "data_format",
+        data_format or keras.config.image_data_format(),
+        ("channels_last", "channels_first"),
+    )
+    dtype = keras.dtype_policies.get(dtype)
+    _warn_if_it_will_not_learn(dtype)
+    return image_size, data_format, dtype
 
 
 def image_input(image_size, num_channels, rescale, data_format, dtype):
@@ -35,31 +69,7 @@ def image_input(image_size, num_channels, rescale, data_format, dtype):
     return images, x
 
 
-def identity(name, dtype):
-    """Returns a tap that does nothing."""
-    # `keras.layers.Identity` has no `get_config`, so it cannot be saved with
-    # a dtype policy.
-    return keras.layers.Activation("linear", name=name, dtype=dtype)
-
-
-def head(num_classes, activation, bias, dtype):
-    """Returns the last layer: zero kernel, logits in at least float32."""
-    return keras.layers.Dense(
-        num_classes,
-        activation=activation,
-        kernel_initializer="zeros",
-        bias_initializer=keras.initializers.Constant(bias),
-        name="head",
-        dtype="float32" if is_half(dtype.compute_dtype) else dtype,
-    )
-
-
-def is_half(dtype):
-    """Whether a dtype has 16 bits."""
-    return dtype in ("float16", "bfloat16")
-
-
-def warn_if_it_will_not_learn(policy):
+def _warn_if_it_will_not_learn(policy):
     """Warns about weights in 16 bits."""
     if is_half(policy.variable_dtype):
         warnings.warn(
@@ -67,5 +77,5 @@ def warn_if_it_will_not_learn(policy):
             "most steps of an optimizer round to nothing. Use "
             f"dtype='mixed_{policy.variable_dtype}' to train; the pure policy "
             f"is good for inference. Received: dtype={policy.name!r}",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -11,7 +11,7 @@ import keras
 
 from keras_vit.layers import LayerNorm
 from keras_vit.layers.arguments import check_positive
-from keras_vit.layers.base import image_data_format
+from keras_vit.layers.patches import image_data_format
 from keras_vit.models.segmentation import cell_size, feature_map
 
 LEVELS = (2, 3, 4, 5)

@@ -7,28 +7,20 @@ section 4.1; `vit_jax/models_resnet.py` and big_vision's `models/bit_paper.py`.
 import keras
 
 from keras_vit.layers import ResidualUnit, StandardizedConv2D
-from keras_vit.layers.arguments import (
-    check_choice,
-    check_pair,
-    check_positive,
-)
-from keras_vit.layers.base import TO_CHANNELS_LAST
+from keras_vit.layers.patches import TO_CHANNELS_LAST
 from keras_vit.layers.residual_unit import (
-    GROUPS,
     POST_ACTIVATION,
     PRE_ACTIVATION,
     group_norm,
 )
 from keras_vit.models.parts import (
+    check_arguments,
     head,
     identity,
     image_input,
-    warn_if_it_will_not_learn,
 )
-from keras_vit.variants import check_stages, parse_resnet
+from keras_vit.variants import check_stages, parse_resnet, root_width
 from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
-
-ROOT_WIDTH = 64  # channels of the stem at a width factor of 1
 
 
 def resnet_trunk(
@@ -48,12 +40,7 @@ def resnet_trunk(
         The feature map of the last stage, channels last, a
         `keras.KerasTensor`.
     """
-    width = int(ROOT_WIDTH * width_factor)
-    if width < 1 or width % GROUPS:
-        raise ValueError(
-            f"`width_factor` must give a multiple of {GROUPS} channels, times "
-            f"{ROOT_WIDTH}. Received: width_factor={width_factor}"
-        )
+    width = root_width(width_factor)
     if data_format == "channels_first":
         # Once, at the door: not every backend convolves in this layout.
         x = keras.layers.Permute((2, 3, 1), name=TO_CHANNELS_LAST, dtype=dtype)(
@@ -165,17 +152,9 @@ def ResNet(
     label = variant if isinstance(variant, str) else "custom"
     stages, width_factor = parse_resnet(variant)
     stages = check_stages(stages)
-    if image_size is not None:
-        image_size = check_pair("image_size", image_size)
-    if num_classes is not None:
-        check_positive("num_classes", num_classes)
-    data_format = check_choice(
-        "data_format",
-        data_format or keras.config.image_data_format(),
-        ("channels_last", "channels_first"),
+    image_size, data_format, dtype = check_arguments(
+        image_size, num_classes, data_format, dtype
     )
-    dtype = keras.dtype_policies.get(dtype)
-    warn_if_it_will_not_learn(dtype)
 
     images, x = image_input(
         image_size, num_channels, include_rescaling, data_format, dtype

@@ -16,7 +16,7 @@ from keras_vit.layers import (
     TokenGrid,
 )
 from keras_vit.layers.arguments import check_choice, check_positive
-from keras_vit.layers.base import image_data_format
+from keras_vit.layers.patches import image_data_format
 from keras_vit.models.parts import is_half
 
 DECODERS = ("linear", "conv")
@@ -49,9 +49,9 @@ def feature_map(backbone, tap="encoder_norm"):
     >>> keras_vit.feature_map(backbone).output_shape
     (None, 4, 6, 192)
     """
-    encoder = _only(backbone, PatchEncoder)
+    encoder = only(backbone, PatchEncoder)
     tokens = backbone.get_layer(tap).output
-    grid = _only(backbone, Patches).output
+    grid = only(backbone, Patches).output
     outputs = TokenGrid(encoder.num_prefix_tokens, name="feature_map")(
         tokens, grid
     )
@@ -143,7 +143,8 @@ def segmentation_model(
     return keras.Model(backbone.input, x, name=name)
 
 
-def _only(model, kind):
+def only(model, kind):
+    """Returns the one layer of a class that a backbone must have."""
     layers = [layer for layer in model.layers if isinstance(layer, kind)]
     if len(layers) != 1:
         raise ValueError(
@@ -155,7 +156,7 @@ def _only(model, kind):
 
 def cell_size(backbone):
     """Height and width in pixels of what one patch token stands for."""
-    patches = _only(backbone, Patches)
+    patches = only(backbone, Patches)
     shape = list(backbone.input_shape)
     last = image_data_format(backbone) == "channels_last"
     axes = (1, 2) if last else (2, 3)

@@ -29,10 +29,10 @@ from keras_vit.layers.arguments import (
 )
 from keras_vit.layers.layer_norm import EPSILON
 from keras_vit.models.parts import (
+    check_arguments,
     head,
     identity,
     image_input,
-    warn_if_it_will_not_learn,
 )
 from keras_vit.models.resnet import resnet_trunk
 from keras_vit.variants import parse_variant
@@ -183,23 +183,15 @@ def ViT(
     if not isinstance(pooling, keras.layers.Layer):
         check_choice("pooling", pooling, POOLINGS)
     check_rate("stochastic_depth", stochastic_depth)
-    if image_size is not None:
-        image_size = check_pair("image_size", image_size)
-    elif pooling == "flatten":
+    check_choice("position_injection", position_injection, INJECTIONS)
+    image_size, data_format, dtype = check_arguments(
+        image_size, num_classes, data_format, dtype
+    )
+    if image_size is None and pooling == "flatten":
         raise ValueError(
             "`pooling='flatten'` needs images of one size. "
             f"Received: image_size={image_size}"
         )
-    if num_classes is not None:
-        check_positive("num_classes", num_classes)
-    data_format = check_choice(
-        "data_format",
-        data_format or keras.config.image_data_format(),
-        ("channels_last", "channels_first"),
-    )
-    check_choice("position_injection", position_injection, INJECTIONS)
-    dtype = keras.dtype_policies.get(dtype)
-    warn_if_it_will_not_learn(dtype)
     checkpoint = None
     if weights is not None:
         checkpoint = Checkpoint.locate(weights, variant=label)

@@ -91,6 +91,13 @@ CASES = [
         2 * 5 + 2 * 8 + (5 * 8 + 8) + 8 + 2 * 8 + (2 * 4 + 2 * 4),
     ),
     Case(
+        layers.MaskToken,
+        {"hidden_dim": 8},
+        TOKENS,
+        (1, 8),
+        8,
+    ),
+    Case(
         layers.LayerNorm,
         {"epsilon": 1e-3},
         TOKENS,

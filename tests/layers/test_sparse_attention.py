@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import randomize, to_numpy
+from conftest import EAGER, randomize, to_numpy
 
 from keras_vit import layers
 
@@ -101,7 +101,7 @@ def step(table, k, rng):
     eye = np.eye(dim)[:, None]
     attention.query.kernel.assign(eye)
     attention.key.kernel.assign(eye)
-    model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse")
+    model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse", **EAGER)
     targets = draw(rng, 2, count, dim)
     before = [
         to_numpy(w).copy() for w in (positions.table, attention.key.kernel)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import randomize, to_numpy
+from conftest import EAGER, randomize, to_numpy
 
 from keras_vit.layers import ResidualUnit, StandardizedConv2D
 
@@ -82,7 +82,7 @@ def test_a_constant_kernel_has_a_finite_gradient():
     inputs = keras.Input((4, 4, 1))
     conv = StandardizedConv2D(2, 1)
     model = keras.Model(inputs, conv(inputs))
-    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.compile(keras.optimizers.SGD(0.1), "mse", **EAGER)
     model.fit(np.ones((2, 4, 4, 1)), np.ones((2, 4, 4, 2)), verbose=0)
     assert np.isfinite(to_numpy(conv.kernel)).all()
 
