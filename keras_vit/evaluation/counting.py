@@ -21,6 +21,7 @@ from keras_vit.layers import (
     AttentionPooling,
     AveragePooling,
     AxialBlock,
+    GroupNorm,
     LayerNorm,
     PatchEncoder,
     Patches,
@@ -40,6 +41,7 @@ CONVOLUTIONS = (keras.layers.Conv2D, StandardizedConv2D)
 # Their outputs are kept; all their matrices and kernels are elsewhere.
 NORMS_AND_POOLINGS = (
     LayerNorm,
+    GroupNorm,
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
     keras.layers.MaxPooling2D,

@@ -3,6 +3,7 @@
 from keras_vit.layers.attention import SelfAttention
 from keras_vit.layers.axial_block import AxialBlock
 from keras_vit.layers.distillation import DistilledLogits
+from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import MLP
 from keras_vit.layers.patch_corruption import (
@@ -36,6 +37,7 @@ __all__ = [
     "AxialBlock",
     "CropToImage",
     "DistilledLogits",
+    "GroupNorm",
     "LayerNorm",
     "LayerScale",
     "MLP",

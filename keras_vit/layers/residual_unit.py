@@ -14,9 +14,9 @@ from keras_vit.layers.arguments import (
     check_rank,
 )
 from keras_vit.layers.base import Layer, parts
+from keras_vit.layers.group_norm import GROUPS, GroupNorm
 from keras_vit.layers.standardized_conv import StandardizedConv2D
 
-GROUPS = 32
 # The hybrids' trunk, and the files of BiT. They differ in every detail.
 POST_ACTIVATION = {"padding": "same", "epsilon": 1e-5}
 PRE_ACTIVATION = {
@@ -26,10 +26,9 @@ PRE_ACTIVATION = {
 }
 
 
-def group_norm(name, preactivation, dtype, gamma="ones"):
+def trunk_norm(name, preactivation, dtype, gamma="ones"):
     """Returns the group norm of a ResNet, over 32 groups."""
-    return keras.layers.GroupNormalization(
-        groups=GROUPS,
+    return GroupNorm(
         epsilon=1e-5 if preactivation else 1e-6,
         gamma_initializer=gamma,
         name=name,
@@ -139,7 +138,7 @@ class ResidualUnit(Layer):
         )
 
     def _norm(self, name, gamma="ones"):
-        return group_norm(name, self.preactivation, self.dtype_policy, gamma)
+        return trunk_norm(name, self.preactivation, self.dtype_policy, gamma)
 
     def call(self, maps):
         if self.preactivation:

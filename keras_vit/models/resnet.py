@@ -11,7 +11,7 @@ from keras_vit.layers.patches import TO_CHANNELS_LAST
 from keras_vit.layers.residual_unit import (
     POST_ACTIVATION,
     PRE_ACTIVATION,
-    group_norm,
+    trunk_norm,
 )
 from keras_vit.models.parts import (
     check_arguments,
@@ -60,7 +60,7 @@ def resnet_trunk(
             1, data_format="channels_last", name="root_pad", dtype=dtype
         )(x)
     else:
-        x = group_norm("root_norm", preactivation, dtype)(x)
+        x = trunk_norm("root_norm", preactivation, dtype)(x)
         x = keras.layers.Activation("relu", name="root_relu", dtype=dtype)(x)
     x = keras.layers.MaxPooling2D(
         3,
@@ -168,7 +168,7 @@ def ResNet(
         dtype=dtype,
     )
     if preactivation:
-        x = group_norm("final_norm", preactivation, dtype)(x)
+        x = trunk_norm("final_norm", preactivation, dtype)(x)
         x = keras.layers.Activation("relu", name="final_relu", dtype=dtype)(x)
     x = keras.layers.GlobalAveragePooling2D(
         data_format="channels_last", name="pooling", dtype=dtype

@@ -98,6 +98,13 @@ CASES = [
         8,
     ),
     Case(
+        layers.GroupNorm,
+        {"groups": 2, "epsilon": 1e-3, "gamma_initializer": "zeros"},
+        (3, 2, 8),
+        (3, 2, 8),
+        2 * 8,
+    ),
+    Case(
         layers.LayerNorm,
         {"epsilon": 1e-3},
         TOKENS,
