@@ -11,7 +11,6 @@ to a global norm of 1, cross-entropy over 1000 classes.
 
 import json
 import os
-import pathlib
 import resource
 import sys
 import time
@@ -38,7 +37,7 @@ def keras_vit(job, images, labels):
         image_size=job["size"],
         dtype=keras_policy(job),
         dropout=0.0,
-        **job.get("options", {}),
+        **job["arguments"],
     )
     model.compile(
         **keras_vit.recipes.adamw(
@@ -46,6 +45,11 @@ def keras_vit(job, images, labels):
         )
     )
     return with_keras(model, images, labels, job)
+
+
+def before(job, images, labels):
+    """An earlier state of this library, found first on the path."""
+    return keras_vit(job, images, labels)
 
 
 def keras_hub(job, images, labels):
@@ -332,8 +336,11 @@ def peak_memory():
 
 def main():
     job = json.loads(sys.argv[1])
-    for path in job.get("paths", []):
-        sys.path.append(str(pathlib.Path(path)))
+    for path in job["paths"]:
+        # An earlier state goes before the installed one; what a peer brings
+        # along must not take the place of what is installed.
+        place = 0 if job["contender"] == "before" else len(sys.path)
+        sys.path.insert(place, path)
     rng = np.random.default_rng(0)
     shape = (job["batch"], job["size"], job["size"], 3)
     images = rng.integers(0, 256, shape).astype("float32")

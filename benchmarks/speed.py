@@ -13,7 +13,11 @@ Peers: KerasHub, the official Flax model, and on PyTorch Hugging Face and timm,
 each where it is installed, or found in a folder given as
 `--path keras_hub=/folder` (not put into the environment of the others). The
 official model needs a checkout of google-research/vision_transformer, named by
-the environment variable VISION_TRANSFORMER.
+the environment variable VISION_TRANSFORMER. An earlier state of this library is
+a peer as well, where its folder is given:
+
+    git worktree add /tmp/before v0.1.0
+    python benchmarks/speed.py --path before=/tmp/before --peers before
 """
 
 import argparse
@@ -30,9 +34,9 @@ import sys
 import keras_vit
 
 PEERS = {
-    "jax": ["keras_hub", "flax"],
-    "tensorflow": ["keras_hub"],
-    "torch": ["keras_hub", "huggingface", "timm"],
+    "jax": ["before", "keras_hub", "flax"],
+    "tensorflow": ["before", "keras_hub"],
+    "torch": ["before", "keras_hub", "huggingface", "timm"],
 }
 MODULES = {
     "flax": "flax",
@@ -40,6 +44,7 @@ MODULES = {
     "timm": "timm",
     "timm_compiled": "timm",
     "keras_hub": "keras_hub",
+    "before": "keras_vit",
 }
 # Multiply-adds in bfloat16, dense, by the makers' data sheets.
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L4": 121, "T4": 65}
@@ -56,6 +61,14 @@ def main():
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--peers", nargs="*", default=None)
     parser.add_argument("--path", nargs="*", default=[], metavar="PEER=DIR")
+    parser.add_argument(
+        "--arguments",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="more arguments for `keras_vit.ViT`, such as "
+        """'{"activation": "gelu"}'""",
+    )
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--output", default="outputs/speed.json")
     options = parser.parse_args()
@@ -76,6 +89,7 @@ def main():
                         "size": size,
                         "dtype": dtype,
                         "batch": options.batch,
+                        "arguments": options.arguments,
                     }
                     peers = [
                         peer
@@ -164,7 +178,7 @@ def start(name, backend, job, paths):
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=open("/dev/null", "w") if not os.environ.get("DEBUG") else None,
+        stderr=None if os.environ.get("DEBUG") else subprocess.DEVNULL,
         text=True,
         env={
             **os.environ,
@@ -184,8 +198,8 @@ def start(name, backend, job, paths):
 def present(name, paths):
     if name == "flax" and "VISION_TRANSFORMER" not in os.environ:
         return False
-    if name in paths:
-        return True
+    if name == "before" or name in paths:
+        return name in paths
     return importlib.util.find_spec(MODULES[name]) is not None
 
 
