@@ -391,3 +391,15 @@ def test_cifar_from_local_copies(tmp_path, monkeypatch, rng):
     (tmp_path / "cifar10.npz").write_bytes(b"half a file")
     with pytest.raises(ValueError, match="cifar10.npz.*is damaged"):
         datasets.load("cifar10")
+
+
+def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
+    def load_data():
+        raise Exception("URL fetch failure on https://example.org: None")
+
+    monkeypatch.delenv("KERAS_VIT_DATA", raising=False)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
+    with pytest.raises(
+        OSError, match="URL fetch failure.*\n.*no network.*copy"
+    ):
+        keras_vit.datasets.load("cifar10")

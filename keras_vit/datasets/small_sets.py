@@ -52,6 +52,7 @@ def load(name):
 
     Raises:
         ValueError: if no set has that name, or if a local copy is damaged.
+        OSError: if the set cannot be downloaded; the message says what to do.
         ImportError: if the package that carries or decodes the set is not
             installed.
 
@@ -118,13 +119,13 @@ def _stratified_third(labels, seed=0):
 
 
 def _load_cifar10():
-    return _local_copy("cifar10") or _from_keras(keras.datasets.cifar10)
+    return _local_copy("cifar10") or _from_keras("cifar10")
 
 
 def _load_cifar100():
     local = _local_copy("cifar100")
     if local is None:
-        return _from_keras(keras.datasets.cifar100)
+        return _from_keras("cifar100")
     (images, labels), test = local
     rest = _folder() / "cifar100_train_rest.npz"
     if rest.is_file():
@@ -134,12 +135,26 @@ def _load_cifar100():
     return (images, labels), test
 
 
-def _from_keras(module):
-    (x_train, y_train), (x_test, y_test) = module.load_data()
+def _from_keras(name):
+    try:
+        (x_train, y_train), (x_test, y_test) = getattr(
+            keras.datasets, name
+        ).load_data()
+    except Exception as error:  # Keras raises `Exception` itself
+        raise OSError(
+            f"{name!r} could not be downloaded: {error}\nWhere there is no "
+            f"network, run `keras_vit.datasets.load({name!r})` on a machine "
+            f"that has one, and copy its folder {_keras_folder()} here."
+        ) from error
     return (
         (x_train, y_train.reshape(-1).astype("int64")),
         (x_test, y_test.reshape(-1).astype("int64")),
     )
+
+
+def _keras_folder():
+    home = os.environ.get("KERAS_HOME", pathlib.Path("~", ".keras"))
+    return pathlib.Path(home, "datasets")
 
 
 def _folder():
