@@ -3,9 +3,10 @@
     export KERAS_BACKEND=torch KERAS_VIT_DATA=../shared/data
     python benchmarks/transfer.py --part all --report
 
-The parts, each of which needs what those before it wrote:
+The pre-trained network is the one in the box, `weights="cifar100"`, made by
+`pretrain_preset.py`. The parts, of which each stands by itself:
 
-    a   supervised pre-training, then few-shot accuracy
+    a   few-shot accuracy
     b   fine-tuning on 500 images against training from scratch
     c   pre-training on the images alone, by masked patch prediction
     d   fine-tuning at a higher resolution
@@ -29,16 +30,7 @@ from transfer_page import write_page
 import keras_vit
 from keras_vit.evaluation.few_shot import nested_subsets
 
-# Half as wide a stem as a ResNet's and one residual unit; 8 x 8 tokens.
-VARIANT = keras_vit.Variant(
-    num_layers=3,
-    hidden_dim=96,
-    mlp_dim=192,
-    num_heads=3,
-    patch_size=1,
-    stages=(1,),
-    width_factor=0.5,
-)
+VARIANT = "R20+Mi/4"
 SHOTS, SEEDS = (1, 5, 10, 25), (0, 1, 2)
 IMAGES_A_CLASS = 50
 BATCH, PRETRAINING_BATCH = 64, 128
@@ -48,74 +40,13 @@ SIZE, LARGER_SIZE = 32, 48
 def build(num_classes=100, dtype=None):
     """Returns the network of all parts, untrained."""
     return keras_vit.ViT(
-        VARIANT,
-        image_size=SIZE,
-        num_classes=num_classes,
-        pooling="average",
-        dtype=dtype,
-        name="vit_small_hybrid",
+        VARIANT, image_size=SIZE, num_classes=num_classes, dtype=dtype
     )
 
 
-def one_hot(labels):
-    return np.eye(100, dtype="float32")[labels]
-
-
-def pretrain(model, train, epochs, folder, callbacks=()):
-    """Trains a compiled model, or goes on where it was stopped.
-
-    Args:
-        model: the compiled model.
-        train: an `ArrayDataset`.
-        epochs: passes over it.
-        folder: where the state to resume from is kept.
-        callbacks: further ones.
-
-    Returns:
-        What the log says of the last epoch.
-    """
-    history = model.fit(
-        train,
-        epochs=epochs,
-        shuffle=False,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(
-                folder / "state", double_checkpoint=True
-            ),
-            train.epoch_callback(),
-            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
-            *callbacks,
-        ],
-        verbose=2,
-    ).history
-    return {name: values[-1] for name, values in history.items()}
-
-
-def supervised(train, epochs, folder, dtype=None):
-    """Returns the network trained with labels, from its file if it is there."""
-    file = folder / "supervised.weights.h5"
-    model = build(dtype=dtype)
-    if file.is_file():
-        model.load_weights(file)
-        return model
-    images, labels = train
-    data = keras_vit.ArrayDataset(
-        images,
-        one_hot(labels),
-        PRETRAINING_BATCH,
-        augment=keras_vit.CropAndFlip(padding=4),
-    )
-    model.compile(
-        **keras_vit.recipes.adamw(
-            len(data) * epochs,
-            learning_rate=2e-3,
-            one_hot=True,
-            label_smoothing=0.1,
-        )
-    )
-    pretrain(model, data, epochs, made(folder / "supervised"))
-    model.save_weights(file)
-    return model
+def pretrained(dtype=None):
+    """Returns the network with the weights that come with the library."""
+    return keras_vit.ViT(VARIANT, weights="cifar100", dtype=dtype)
 
 
 def masked(images, epochs, folder, dtype=None):
@@ -138,7 +69,19 @@ def masked(images, epochs, folder, dtype=None):
             len(data) * epochs, learning_rate=1e-3, weight_decay=0.05
         )
     )
-    results = pretrain(model, data, epochs, folder / "masked")
+    history = model.fit(
+        data,
+        epochs=epochs,
+        shuffle=False,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(
+                folder / "masked" / "state", double_checkpoint=True
+            ),
+            data.epoch_callback(),
+        ],
+        verbose=2,
+    ).history
+    results = {name: values[-1] for name, values in history.items()}
     write_json(log, results)
     backbone.save_weights(file)
     return backbone, results
@@ -242,32 +185,35 @@ def enlarged(images, size=LARGER_SIZE):
     return np.rint(np.concatenate(parts)).astype("uint8")
 
 
-def part_a(options, folder):
-    train, (x_test, y_test) = keras_vit.datasets.load("cifar100")
-    model = supervised(train, options.epochs, folder, options.dtype)
-    few_train, few_test = keras_vit.datasets.load("cifar10")
-
-    def pixels(data):
-        images, labels = data
-        return images.reshape(len(images), -1) / 255, labels
-
+def few_shot_figures(dtype=None):
+    """Few-shot accuracies on CIFAR-10 of the network, trained or not, and of
+    raw pixels."""
+    data = keras_vit.datasets.load("cifar10")
     keras.utils.set_random_seed(1)
+    flat = [
+        (images.reshape(len(images), -1) / 255, labels)
+        for images, labels in data
+    ]
     return {
-        "epochs": options.epochs,
-        "images": len(train[0]),
+        "pretrained": accuracies(pretrained(dtype), *data),
+        "untrained": accuracies(build(dtype=dtype), *data),
+        "pixels": accuracies(None, *flat),
+    }
+
+
+def part_a(options, folder):
+    _, test = keras_vit.datasets.load("cifar100")
+    model = pretrained(options.dtype)
+    return {
         "parameters": model.count_params(),
-        "cifar100_accuracy": accuracy_of(model, x_test, y_test),
-        "pretrained": accuracies(model, few_train, few_test),
-        "untrained": accuracies(
-            build(dtype=options.dtype), few_train, few_test
-        ),
-        "pixels": accuracies(None, pixels(few_train), pixels(few_test)),
+        "cifar100_accuracy": accuracy_of(model, *test),
+        **few_shot_figures(options.dtype),
     }
 
 
 def part_b(options, folder):
     data = keras_vit.datasets.load("cifar10")
-    trained = supervised(None, options.epochs, folder, options.dtype)
+    trained = pretrained(options.dtype)
     arms = {
         "scratch": lambda: build(10, options.dtype),
         "finetuned": lambda: keras_vit.transfer(trained, 10),
@@ -306,7 +252,7 @@ def part_c(options, folder):
 
 
 def part_d(options, folder):
-    trained = supervised(None, options.epochs, folder, options.dtype)
+    trained = pretrained(options.dtype)
     _, (x_test, y_test) = keras_vit.datasets.load("cifar100")
     larger = keras_vit.change_resolution(trained, LARGER_SIZE)
     train, test = keras_vit.datasets.load("cifar10")
@@ -345,9 +291,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=[*PARTS, "all"])
     parser.add_argument("--report", action="store_true")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--masked-epochs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--masked-epochs", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument(
         "--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3]
     )

@@ -66,10 +66,7 @@ class Variant:
     @property
     def stride(self):
         """Pixels of the image for a cell of what patches are cut from."""
-        if self.stages is None:
-            return 1
-        # Stem and pooling halve twice, every stage but the first once more.
-        return 4 * 2 ** max(len(self.stages) - 1, 0)
+        return 1 if self.stages is None else stride_of(self.stages)
 
 
 def check_stages(stages):
@@ -80,6 +77,12 @@ def check_stages(stages):
             f"units. Received: stages={stages!r}"
         )
     return tuple(check_positive("stages", units) for units in stages)
+
+
+def stride_of(stages):
+    """Returns how many pixels a cell of a ResNet's last feature map covers."""
+    # Stem and pooling halve twice, every stage but the first once more.
+    return 4 * 2 ** max(len(stages) - 1, 0)
 
 
 def root_width(width_factor):
@@ -109,6 +112,7 @@ SIZES = {
     "G":      (       48,       1664,    8192,        16),
     "G-opt":  (       48,       1536,    8192,        16),
     "e":      (       56,       1792,   15360,        16),
+    "Mi":     (        3,        192,     576,         3),
 }
 
 RESNETS = {
@@ -118,6 +122,7 @@ RESNETS = {
     "101":     (3, 4, 23, 3),
     "152":     (3, 8, 36, 3),
     "200":     (3, 24, 36, 3),
+    "20":      (6,),
 }
 # fmt: on
 
@@ -130,7 +135,8 @@ def parse_variant(variant):
     stage 4; in `"R50+B/16"` stage 4 is removed and its units are put into
     stage 3, which doubles the grid (section 4.1). `"R+Ti/16"` has the stem
     alone; the published model cuts 8 x 8 patches from it, which makes it a /32
-    in truth.
+    in truth. `"R20+Mi/4"` is not of the papers: it is the small hybrid for
+    images of 32 x 32 pixels whose weights come with this package.
 
     Args:
         variant: size and patch edge, as the papers write them, with or without
@@ -175,10 +181,13 @@ def parse_variant(variant):
             )
         return Variant(*SIZES[size], patch_size=patch // 2, stages=())
     units = RESNETS[trunk.removeprefix("R")]
-    forms = {32: units, 16: (*units[:2], units[2] + units[3])}
+    forms = {stride_of(units): units}
+    if len(units) == 4:
+        forms[16] = (*units[:2], units[2] + units[3])
     if patch not in forms:
+        ends = " or ".join(f"1/{end}" for end in sorted(forms))
         raise ValueError(
-            f"A hybrid ends at 1/16 or 1/32 of the image. Received: "
+            f"A hybrid with {trunk} ends at {ends} of the image. Received: "
             f"variant={variant!r}"
         )
     return Variant(*SIZES[size], patch_size=1, stages=forms[patch])

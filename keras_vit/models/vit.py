@@ -40,17 +40,22 @@ from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
 
 POOLINGS = ("token", "average", "attention", "flatten", None)
 INJECTIONS = ("stem", "every_layer", "every_layer_shared")
-# The grid of position tables in models for images of any size: the one of
-# 224 x 224 pixels, on which nearly all public checkpoints were pre-trained.
-PRETRAINING_SIZE = 224
+# What nearly all public checkpoints were pre-trained with. In models for images
+# of any size the grid of position tables is the one of these pixels.
+DEFAULTS = {
+    "image_size": 224,
+    "num_classes": 1000,
+    "activation": "gelu_tanh",
+    "epsilon": EPSILON,
+}
 
 
 def ViT(
     variant,
     *,
-    image_size=224,
+    image_size="auto",
     num_channels=3,
-    num_classes=1000,
+    num_classes="auto",
     pooling="token",
     position="learned_1d",
     position_injection="stem",
@@ -89,8 +94,11 @@ def ViT(
         image_size: height and width in pixels, an int or a pair, or `None`
             for images of any size that the patch divides; position tables
             are then those of 224 x 224, resampled for the image at hand.
+            `"auto"` is the size that `weights` were trained at if they say,
+            else 224.
         num_channels: channels of the images.
         num_classes: number of classes, or `None` to leave the head out.
+            `"auto"` is that of the preset named by `weights`, else 1000.
         pooling: `"token"`, the class token; `"average"` of the patch tokens,
             `"attention"` with a learned query, or `"flatten"`, all tokens in
             a row, three forms without a class token; `None`, no pooling and
@@ -184,6 +192,19 @@ def ViT(
         check_choice("pooling", pooling, POOLINGS)
     check_rate("stochastic_depth", stochastic_depth)
     check_choice("position_injection", position_injection, INJECTIONS)
+    checkpoint = None
+    trained_with = DEFAULTS
+    if weights is not None:
+        checkpoint = Checkpoint.locate(weights, variant=label)
+        trained_with = DEFAULTS | checkpoint.facts()
+    if image_size == "auto":
+        image_size = trained_with["image_size"]
+    if num_classes == "auto":
+        num_classes = trained_with["num_classes"]
+    if activation is None:
+        activation = trained_with["activation"]
+    if epsilon is None:
+        epsilon = trained_with["epsilon"]
     image_size, data_format, dtype = check_arguments(
         image_size, num_classes, data_format, dtype
     )
@@ -192,14 +213,6 @@ def ViT(
             "`pooling='flatten'` needs images of one size. "
             f"Received: image_size={image_size}"
         )
-    checkpoint = None
-    if weights is not None:
-        checkpoint = Checkpoint.locate(weights, variant=label)
-        trained_with = checkpoint.numerics()
-    else:
-        trained_with = ("gelu_tanh", EPSILON)
-    activation = trained_with[0] if activation is None else activation
-    epsilon = trained_with[1] if epsilon is None else epsilon
 
     images, x = image_input(
         image_size, num_channels, include_rescaling, data_format, dtype
@@ -367,6 +380,5 @@ def _named(layer, name):
 
 def _pretraining_grid(variant):
     edges = check_pair("patch_size", variant.patch_size)
-    return tuple(
-        max(PRETRAINING_SIZE // variant.stride // edge, 1) for edge in edges
-    )
+    cells = DEFAULTS["image_size"] // variant.stride
+    return tuple(max(cells // edge, 1) for edge in edges)

@@ -126,6 +126,8 @@ class Checkpoint:
         epsilon: of the layer norms, or `None` to go by the format.
         image_size: height and width in pixels, or `None`.
         grid: rows and columns of its position table, or `None`.
+        num_classes: classes of its head, `None` for no head, or `"auto"` if
+            that is not known before it is opened.
     """
 
     path: object
@@ -133,6 +135,7 @@ class Checkpoint:
     epsilon: float | None = None
     image_size: tuple | None = None
     grid: tuple | None = None
+    num_classes: int | str | None = "auto"
 
     @classmethod
     def locate(cls, source, sha256=None, variant=None):
@@ -142,19 +145,34 @@ class Checkpoint:
             path = fetch(source, sha256)
             return cls(path, **configs.read(path))
         return cls(
-            fetch(preset.address, sha256 or preset.sha256),
+            fetch(preset.location, sha256 or preset.sha256),
             activation=preset.activation,
             epsilon=preset.epsilon,
             image_size=(preset.image_size, preset.image_size),
+            num_classes=preset.num_classes,
         )
 
-    def numerics(self):
-        """Returns activation and epsilon that the weights are made for."""
+    def facts(self):
+        """Returns arguments of `ViT` that the weights are made for.
+
+        Returns:
+            A dict with `activation` and `epsilon`, and with `image_size` and
+            `num_classes` if they are known.
+        """
         with open_arrays(self.path) as arrays:
             form, prefix = recognise(self.path, arrays)
             gated = any(
                 name.endswith(("mlp.weights_in.weight", "mlp.fc1_g.weight"))
                 for name in arrays.shapes
             )
-        activation = "swiglu" if gated else self.activation or form.activation
-        return activation, self.epsilon or form.epsilon
+        facts = {
+            "activation": "swiglu"
+            if gated
+            else self.activation or form.activation,
+            "epsilon": self.epsilon or form.epsilon,
+        }
+        if self.image_size is not None:
+            facts["image_size"] = self.image_size
+        if self.num_classes != "auto":
+            facts["num_classes"] = self.num_classes
+        return facts

@@ -4,15 +4,18 @@ Addresses of Google's files: README and notebooks of
 google-research/vision_transformer; the AugReg rows are those its README
 recommends, with the accuracy it states. All of them are Apache-2.0. SHA-256
 sums are given where their owner publishes them; the others are recorded at
-the first download (see `downloads`).
+the first download (see `downloads`). The first row needs no download: its file
+is part of this package.
 """
 
 import dataclasses
+import pathlib
 
 AUGREG = "gs://vit_models/augreg/"
 PAPER = "https://arxiv.org/abs/2010.11929"
 AUGREG_PAPER = "https://arxiv.org/abs/2106.10270"
 SAM_PAPER = "https://arxiv.org/abs/2106.01548"
+PACKAGE = "package://"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Preset:
         variant: name for `ViT`.
         image_size: edge of the images in pixels.
         num_classes: classes of its head, or `None`.
-        address: where the file is.
-        accuracy: top-1 on ImageNet in percent as its authors state it, or
-            `None`.
+        address: where the file is; `package://` is this package.
+        accuracy: top-1 in percent as its authors state it, or `None`: on
+            ImageNet, or of `"cifar100"` on the test set of CIFAR-100.
         activation: of its MLPs.
         epsilon: of its layer norms.
         representation_dim: width of its layer before the head, or `None`.
@@ -58,6 +61,15 @@ class Preset:
     def name(self):
         """Name for `weights=` and `load_checkpoint`."""
         return f"{self.family}:{self.variant}"
+
+    @property
+    def location(self):
+        """What is fetched: the address, or a path inside this package."""
+        if not self.address.startswith(PACKAGE):
+            return self.address
+        return pathlib.Path(__file__).parent.joinpath(
+            self.address.removeprefix(PACKAGE)
+        )
 
 
 def _augreg(variant, recipe, fine_tuning, accuracy):
@@ -120,6 +132,9 @@ def _hugging_face(family, variant, size, classes, address, dim=None, sha=None):
 
 # fmt: off
 PRESETS = (
+    # Its card: cifar100/README.md beside this file.
+    Preset("cifar100", "R20+Mi/4", 32, 100,
+        f"{PACKAGE}cifar100/model.safetensors", source=PAPER),
     *_augreg("Ti/16",    "aug_none-wd_0.03-do_0.0-sd_0.0",   "0.03", 78.22),
     *_augreg("S/32",     "aug_none-wd_0.1-do_0.0-sd_0.0",    "0.01", 79.58),
     *_augreg("S/16",     "aug_light1-wd_0.03-do_0.0-sd_0.0", "0.03", 83.73),
@@ -191,7 +206,7 @@ class PresetTable(tuple):
     """Presets, which print as a table."""
 
     def __str__(self):
-        rows = [("name", "pixels", "classes", "ImageNet", "license", "address")]
+        rows = [("name", "pixels", "classes", "accuracy", "license", "address")]
         for preset in self:
             accuracy = f"{preset.accuracy:.2f} %" if preset.accuracy else "-"
             rows.append(
@@ -218,12 +233,13 @@ def presets(family=None):
     """Lists the public checkpoints that have a name here.
 
     Args:
-        family: `"augreg_i21k"` and `"augreg_i1k"`, what the AugReg authors
-            recommend, before and after fine-tuning; `"imagenet21k"` and
-            `"imagenet21k+imagenet2012"`, the files of the ViT paper (the
-            latter with `"-224"` at the smaller size); `"sam"`; and
-            `"hf_imagenet1k"` and `"hf_imagenet21k"` on Hugging Face. Defaults
-            to all.
+        family: `"cifar100"`, a small network whose weights come with this
+            package and need no download; `"augreg_i21k"` and `"augreg_i1k"`,
+            what the AugReg authors recommend, before and after fine-tuning;
+            `"imagenet21k"` and `"imagenet21k+imagenet2012"`, the files of the
+            ViT paper (the latter with `"-224"` at the smaller size); `"sam"`;
+            and `"hf_imagenet1k"` and `"hf_imagenet21k"` on Hugging Face.
+            Defaults to all.
 
     Returns:
         A tuple of `Preset` that prints as a table.
@@ -234,7 +250,7 @@ def presets(family=None):
     Example:
 
     >>> print(keras_vit.presets("sam"))
-    name      pixels  classes  ImageNet  license     address
+    name      pixels  classes  accuracy  license     address
     sam:B/32  224     1000     -         Apache-2.0  gs://vit_models/sam/...
     ...
     """

@@ -9,7 +9,7 @@ import keras_vit
 
 def test_names_are_unique_and_addresses_complete():
     table = keras_vit.presets()
-    assert len({preset.name for preset in table}) == len(table) == 41
+    assert len({preset.name for preset in table}) == len(table) == 42
     assert len({preset.address for preset in table}) == len(table)
     for preset in table:
         assert preset.license == "Apache-2.0"
@@ -17,6 +17,8 @@ def test_names_are_unique_and_addresses_complete():
         if preset.address.startswith("gs://"):
             assert preset.address.endswith(".npz")
             assert (preset.activation, preset.epsilon) == ("gelu_tanh", 1e-6)
+        elif preset.address.startswith("package://"):
+            assert preset.location.is_file()
         else:  # pinned to a commit
             repository, _, commit = preset.address.partition("@")
             assert repository.startswith("hf://google/vit-")
@@ -58,7 +60,7 @@ def test_prints_as_a_table_a_person_can_read():
     text = str(keras_vit.presets("augreg_i1k"))
     head, *rows = text.splitlines()
     assert head.split() == [
-        "name", "pixels", "classes", "ImageNet", "license", "address",
+        "name", "pixels", "classes", "accuracy", "license", "address",
     ]  # fmt: skip
     assert len(rows) == 9
     assert any("augreg_i1k:B/16" in row and "85.49 %" in row for row in rows)
