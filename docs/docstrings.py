@@ -135,7 +135,7 @@ def table_page(name, rows):
     row = row_of(rows)
     fields = [field.name for field in dataclasses.fields(row)]
     lines = [
-        "| | " + " | ".join(fields) + " |",
+        "| | " + " | ".join(fields).replace("_", " ") + " |",
         "|---" * (len(fields) + 1) + "|",
     ]
     for key, values in rows.items():
@@ -145,7 +145,7 @@ def table_page(name, rows):
         [
             f"# {name}",
             described("data", name, ""),
-            comment_above(row, name.rpartition(".")[2]),
+            comment_above(name, rows),
             "\n".join(lines),
             "## A row",
             markdown(inspect.getdoc(row), level=3),
@@ -170,19 +170,20 @@ def defining_module(thing):
     return (row_of(thing) if isinstance(thing, dict) else thing).__module__
 
 
-def comment_above(row, name):
+def comment_above(name, rows):
     """Returns the comment over a table, in the module of its rows."""
-    source = inspect.getsource(inspect.getmodule(row))
+    source = inspect.getsource(inspect.getmodule(row_of(rows)))
+    name = name.rpartition(".")[2]
     comment = re.search(
         rf"^((?:# (?!fmt).*\n)+){name} = ", source, re.MULTILINE
     )
     return re.sub("^# ", "", comment[1], flags=re.MULTILINE).strip()
 
 
-def summary(thing):
-    """Returns the first line of what is said about a public name."""
+def summary(name, thing):
+    """Returns what the text on a public name begins with."""
     if isinstance(thing, dict):
-        thing = row_of(thing)
+        return " ".join(comment_above(name, thing).split()).split(". ")[0]
     return inspect.getdoc(thing).split("\n")[0]
 
 
