@@ -180,10 +180,13 @@ def comment_above(name, rows):
     return re.sub("^# ", "", comment[1], flags=re.MULTILINE).strip()
 
 
-def summary(name, thing):
-    """Returns what the text on a public name begins with."""
+def summary(thing):
+    """Returns the first line of what is said about a public name.
+
+    Of a table, it is what is said about its rows.
+    """
     if isinstance(thing, dict):
-        return " ".join(comment_above(name, thing).split()).split(". ")[0]
+        thing = row_of(thing)
     return inspect.getdoc(thing).split("\n")[0]
 
 

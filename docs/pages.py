@@ -71,7 +71,7 @@ def list_names(app, docname, source):
     things = names.documented()
 
     def row(name):
-        summary = docstrings.summary(name, things[name])
+        summary = docstrings.summary(things[name])
         return f"| [`{name}`](/api/{name}.md) | {summary} |"
 
     def table(block):
