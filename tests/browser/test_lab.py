@@ -230,6 +230,8 @@ def test_tutorial_runs_and_shows_its_figures(page, lab):
 def test_explore_answers_to_clicks(page, lab):
     _, folder = lab
     notebook = nbformat.v4.new_notebook()
+    # Without a kernel of its own JupyterLab would ask which one to start.
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python"}
     notebook.cells = [nbformat.v4.new_code_cell(EXPLORE.strip())]
     nbformat.write(notebook, folder / "explore.ipynb")
     run_all(page, lab, "explore.ipynb")
