@@ -10,18 +10,19 @@ READY := $(VENV)/.ready
 TENSORFLOW := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NOTEBOOKS := $(wildcard tutorials/*.ipynb)
-LINTED := keras_vit tests benchmarks tutorials
+LINTED := keras_vit tests benchmarks tutorials docs
+SPHINX := $(BIN)/python -m sphinx -E -W --keep-going -d outputs/docs/doctrees
 
 # Quickstart runs here; any other installed backend does as well.
 export KERAS_BACKEND ?= jax
 
 .DEFAULT_GOAL := help
 .PHONY: help setup torch quickstart lab test slow benchmark lint format \
-	notebooks clean
+	notebooks docs docs-links test-browser clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | \
-		awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv with JAX, TensorFlow and all tools
 
@@ -63,6 +64,13 @@ test: $(READY) ## run all tests on each installed backend
 slow: $(READY) ## train every architecture on the digits (one backend)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow -rA
 
+test-browser: $(VENV)/.browser ## run a tutorial and `explore` in Chromium
+	@$(BIN)/python -m pytest -m browser -rA tests/browser
+
+$(VENV)/.browser: $(READY)
+	@$(PIP) --editable '.[browser]'
+	@touch $@
+
 benchmark: $(READY) ## time the library in turn with its peers
 	@$(BIN)/python benchmarks/speed.py --variants Ti/16 S/16 B/16 \
 		--sizes 224 384 --dtypes float32 bfloat16
@@ -87,7 +95,20 @@ format: $(READY) ## fix and format all code
 notebooks: $(READY) ## make the notebooks from their scripts and run them
 	@$(BIN)/python tutorials/build.py
 
+# Warnings are errors, and a link within the site that leads nowhere is one.
+docs: $(VENV)/.docs ## make the site, outputs/docs/html/index.html
+	@$(SPHINX) -q -b html docs outputs/docs/html
+	@echo "Made outputs/docs/html/index.html"
+
+docs-links: $(VENV)/.docs ## follow the links of the site to other sites
+	@$(SPHINX) -b linkcheck docs outputs/docs/links
+
+$(VENV)/.docs: $(READY)
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 clean: ## remove what make made, .venv included
 	rm -rf $(VENV) outputs tutorials/outputs build dist .pytest_cache \
-		.ruff_cache digits.keras tutorials/digits.keras
+		.ruff_cache digits.keras tutorials/digits.keras \
+		docs/api docs/tutorials docs/benchmarks docs/CHANGELOG.md docs/LICENSE
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

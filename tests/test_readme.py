@@ -55,9 +55,9 @@ def test_python(code, tmp_path, monkeypatch, capsys):
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"^make ([a-z]+)", SHELL, re.MULTILINE))
-    named |= set(re.findall(r"`make ([a-z]+)`", README))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z-]+)", SHELL, re.MULTILINE))
+    named |= set(re.findall(r"`make ([a-z-]+)`", README))
     assert named and named <= targets
 
 

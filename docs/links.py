@@ -1,0 +1,68 @@
+"""Names in text, such as `keras_vit.ViT`, lead to their pages."""
+
+import functools
+
+import docstrings
+import names
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+
+
+@functools.cache
+def pages():
+    """The public names, and the arguments of each."""
+    return {
+        name: set(docstrings.arguments(thing))
+        for name, thing in names.documented().items()
+    }
+
+
+def link_names(app, doctree):
+    """Turns code that is a public name into a link to it."""
+    page = app.env.current_document.docname.rpartition("api/")[2]
+    for literal in list(doctree.findall(nodes.literal)):
+        within = literal.parent
+        if isinstance(within, (nodes.term, nodes.title, nodes.reference)):
+            continue
+        name = resolve(literal.astext(), page)
+        if name and name != page:
+            link = pending_xref(
+                "",
+                refdomain="py",
+                reftype="obj",
+                reftarget=f"keras_vit.{name}",
+                refexplicit=True,
+                refwarn=True,
+            )
+            literal.replace_self(link)
+            link += literal
+
+
+def resolve(text, page):
+    """Returns the public name that a text stands for on a page, or None.
+
+    On the page of `recipes.adamw`, `total_steps` is its argument, `finetune`
+    is `recipes.finetune`, and `ViT` is `ViT`.
+    """
+    known = pages()
+    if text in known.get(page, ()):
+        return None
+    text = text.removeprefix("keras_vit.").removesuffix("()")
+    room = page.rpartition(".")[0]
+    if f"{room}.{text}" in known:
+        return f"{room}.{text}"
+    if text in known:
+        return text
+    # Layers are called by their class in all texts.
+    if f"layers.{text}" in known:
+        return f"layers.{text}"
+    return None
+
+
+def defining_module(app, module, attribute):
+    """Tells where the source of a public name is, for its `[source]` link."""
+    name = f"{module}.{attribute}".removeprefix("keras_vit.")
+    known = names.documented()
+    while name not in known:  # methods
+        name = name.rpartition(".")[0]
+    return docstrings.defining_module(known[name])

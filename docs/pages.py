@@ -1,0 +1,88 @@
+"""What a build brings into this folder, and into its pages."""
+
+import pathlib
+import re
+import shutil
+
+import docstrings
+import names
+
+DOCS = pathlib.Path(__file__).resolve().parent
+ROOT = DOCS.parent
+# Made here at each build; git ignores them.
+MADE = ("api", "tutorials", "benchmarks", "CHANGELOG.md", "LICENSE")
+LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
+
+
+def bring(app):
+    """Fills the folder with what lies elsewhere, from nothing."""
+    for made in MADE:
+        shutil.rmtree(DOCS / made, ignore_errors=True)
+        (DOCS / made).unlink(missing_ok=True)
+    for name in ("CHANGELOG.md", "LICENSE"):
+        shutil.copy(ROOT / name, DOCS / name)
+    for folder in ("tutorials", "benchmarks"):
+        bring_folder(folder)
+    (DOCS / "api").mkdir()
+    for name, thing in names.documented().items():
+        page = docstrings.page(name, thing)
+        (DOCS / "api" / f"{name}.md").write_text(page + "\n")
+
+
+def bring_folder(folder):
+    """Copies notebooks, pages and figures; README.md lists the others."""
+    (DOCS / folder).mkdir()
+    patterns = ("*.md", "*.ipynb", "*.png", "*.svg")
+    for pattern in patterns:
+        for file in (ROOT / folder).glob(pattern):
+            shutil.copy(file, DOCS / folder)
+    for page in (DOCS / folder).glob("*.md"):
+        page.write_text(without_dead_links(page))
+    entries = sorted(
+        file.name
+        for pattern in ("*.md", "*.ipynb")
+        for file in (DOCS / folder).glob(pattern)
+        if file.name != "README.md"
+    )
+    readme = DOCS / folder / "README.md"
+    with readme.open("a") as file:
+        file.write(toctree(entries))
+
+
+def without_dead_links(page):
+    """Returns a page with words for links to scripts, which are not here."""
+
+    def kept(link):
+        return link[0] if (page.parent / link[2]).is_file() else link[1]
+
+    return LINK.sub(kept, page.read_text())
+
+
+def toctree(entries):
+    """Returns what puts pages into the list at the left."""
+    lines = ["", "```{toctree}", ":hidden:", "", *entries, "```", ""]
+    return "\n".join(lines)
+
+
+def list_names(app, docname, source):
+    """Puts tables in the place of the lists of names of the reference."""
+    if not docname.startswith("reference/"):
+        return
+    things = names.documented()
+
+    def row(name):
+        summary = docstrings.summary(things[name])
+        return f"| [`{name}`](/api/{name}.md) | {summary} |"
+
+    def table(block):
+        listed = block[1].split()
+        return "\n".join(
+            [
+                "| Name | What it is |",
+                "|---|---|",
+                *map(row, listed),
+                toctree(f"/api/{name}" for name in listed),
+            ]
+        )
+
+    source[0] = names.BLOCK.sub(table, source[0])
