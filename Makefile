@@ -61,8 +61,10 @@ test: $(READY) ## run all tests on each installed backend
 		echo "TensorFlow and JAX must both be there."; exit 1;; esac; \
 	test -z "$$failed"
 
-slow: $(READY) ## train every architecture on the digits (one backend)
+slow: $(READY) ## train every architecture, run every tutorial (one backend)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow -rA
+	@OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
+		-n $(JOBS) -m slow tests/test_tutorials.py -k '01 or 02 or 03 or 04'
 
 test-browser: $(VENV)/.browser ## run a tutorial and `explore` in Chromium
 	@$(BIN)/python -m pytest -m browser -rA tests/browser
@@ -110,5 +112,6 @@ $(VENV)/.docs: $(READY)
 clean: ## remove what make made, .venv included
 	rm -rf $(VENV) outputs tutorials/outputs build dist .pytest_cache \
 		.ruff_cache digits.keras tutorials/digits.keras \
-		docs/api docs/tutorials docs/benchmarks docs/CHANGELOG.md docs/LICENSE
+		docs/api docs/tutorials docs/benchmarks docs/keras_vit docs/CHANGELOG.md \
+		docs/LICENSE
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

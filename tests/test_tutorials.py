@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -23,6 +24,13 @@ SMALL = {
         "expected_accuracy = 0.97 ": "expected_accuracy = 0.0 ",
     },
     "02_anatomy": {"epochs = 30 ": "epochs = 1 "},
+    "03_few_shot": {
+        "num_test = 4000\n": "num_test = 50\n",
+        "seeds = (0, 1, 2)\n": "seeds = (0,)\n",
+        "epochs = 20 ": "epochs = 1 ",
+        "expected_accuracy = 0.4 ": "expected_accuracy = 0.0 ",
+    },
+    "06_looking_inside": {"num_images = 128 ": "num_images = 16 "},
 }
 
 each_notebook = pytest.mark.parametrize(
@@ -113,16 +121,25 @@ def data(tmp_path_factory):
     image = pytest.importorskip("PIL.Image")
     folder = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
-    arrays = {}
-    for split in ("train", "test"):
-        column = random.integers(0, 256, (100 * 32, 32, 3)).astype("uint8")
-        stream = io.BytesIO()
-        image.fromarray(column).save(stream, "WEBP", lossless=True)
-        stream = stream.getvalue()
-        arrays[f"{split}_webp"] = np.frombuffer(stream, "uint8")
-        arrays[f"{split}_offsets"] = np.array([0, len(stream)])
-        arrays[f"{split}_labels"] = np.arange(100) % 10
-    np.savez(folder / "cifar10.npz", **arrays)
+    for name, count in (("cifar10", 10), ("cifar100", 100)):
+        arrays = {}
+        for split in ("train", "test"):
+            column = random.integers(0, 256, (100 * 32, 32, 3)).astype("uint8")
+            stream = io.BytesIO()
+            image.fromarray(column).save(stream, "WEBP", lossless=True)
+            stream = stream.getvalue()
+            arrays[f"{split}_webp"] = np.frombuffer(stream, "uint8")
+            arrays[f"{split}_offsets"] = np.array([0, len(stream)])
+            arrays[f"{split}_labels"] = np.arange(100) % count
+        np.savez(folder / f"{name}.npz", **arrays)
+
+    with zipfile.ZipFile(folder / "flowers.zip", "w") as archive:
+        for number in range(52 * 2):
+            pixels = random.integers(0, 256, (40, 48, 3)).astype("uint8")
+            stream = io.BytesIO()
+            image.fromarray(pixels).save(stream, "JPEG")
+            kind = ("daisy", "tulips")[number % 2]
+            archive.writestr(f"{kind}/{number}.jpg", stream.getvalue())
 
     pets = folder / "oxford-iiit-pet"
     (pets / "images").mkdir(parents=True)
