@@ -10,7 +10,10 @@ import names
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
 # Made here at each build; git ignores them.
-MADE = ("api", "tutorials", "benchmarks", "CHANGELOG.md", "LICENSE")
+MADE = (
+    "api", "tutorials", "benchmarks", "keras_vit", "CHANGELOG.md", "LICENSE"
+)  # fmt: skip
+CARD = pathlib.Path("keras_vit", "weights", "cifar100")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
 
 
@@ -23,6 +26,9 @@ def bring(app):
         shutil.copy(ROOT / name, DOCS / name)
     for folder in ("tutorials", "benchmarks"):
         bring_folder(folder)
+    (DOCS / CARD).mkdir(parents=True)
+    for name in ("README.md", "curves.svg", "log.csv"):
+        shutil.copy(ROOT / CARD / name, DOCS / CARD)
     (DOCS / "api").mkdir()
     for name, thing in names.documented().items():
         page = docstrings.page(name, thing)
