@@ -178,16 +178,8 @@ styles = {
 }
 figure, axis = plt.subplots(figsize=(6.5, 3.6))
 for name, result in results.items():
-    color, marker = styles[name]
-    axis.errorbar(
-        result.shots,
-        result.mean,
-        result.std,
-        label=name,
-        color=color,
-        marker=marker,
-        capsize=3,
-    )
+    look = dict(zip(("color", "marker"), styles[name]), label=name, capsize=3)
+    axis.errorbar(result.shots, result.mean, result.std, **look)
 axis.axhline(0.1, color="gray", linewidth=0.8, linestyle="--")
 axis.set(
     xscale="log",
