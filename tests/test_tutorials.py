@@ -30,6 +30,12 @@ SMALL = {
         "epochs = 20 ": "epochs = 1 ",
         "expected_accuracy = 0.4 ": "expected_accuracy = 0.0 ",
     },
+    "04_resolution": {
+        "sizes = (24, 32, 40, 48, 64) ": "sizes = (32, 48) ",
+        "num_test = 2000 ": "num_test = 50 ",
+        "epochs = 8 ": "epochs = 1 ",
+        "seeds = (0, 1)\n": "seeds = (0,)\n",
+    },
     "06_looking_inside": {"num_images = 128 ": "num_images = 16 "},
 }
 

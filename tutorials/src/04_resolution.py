@@ -35,7 +35,7 @@ sizes = (24, 32, 40, 48, 64)  # pixels, to look at
 num_test = 2000  # images of CIFAR-100
 epochs = 8  # of fine-tuning on flowers
 learning_rate = 1e-3
-seeds = (0, 1, 2)
+seeds = (0, 1)
 output = pathlib.Path("outputs") / "resolution"
 
 output.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,9 @@ figure.colorbar(picture, ax=axes, label="cosine similarity")
 figure.savefig(output / "positions.png")
 
 # %% [markdown]
-# *How alike the position of the cross is to all others, in the table as trained and stretched.* READING-1
+# *How alike the position of the cross is to all others, in the table as trained and stretched.* The bright region keeps its
+# shape and its place in the image, and gets finer steps. Nothing new was learnt; the network is told where a patch is in the
+# language it knows.
 #
 # ## Larger without training
 #
@@ -159,7 +161,12 @@ figure.tight_layout()
 figure.savefig(output / "accuracy.png")
 
 # %% [markdown]
-# *Accuracy on CIFAR-100 of one and the same set of weights at other sizes; dashed: the size it was trained at.* READING-2
+# *Accuracy on CIFAR-100 of one and the same set of weights at other sizes; dashed: the size it was trained at.* It does not bear it: 0.575 at 32 pixels,
+# 0.369 at 48 and 0.195 at 64. Positions are not to blame, they were stretched along. But an edge that was one pixel wide is
+# now two pixels wide, and every filter of the stem was trained on the narrow one. Smaller is less harmful here: at 24 pixels
+# 0.489 are left. So never judge a change of resolution before fine-tuning.
+# [The card](../keras_vit/weights/cifar100/README.md) has what fine-tuning gives back: half an epoch at 64 pixels brings
+# 0.202 up to 0.554, next to the 0.559 at 32.
 #
 # ## Larger where there is more to see
 #
@@ -216,6 +223,7 @@ def photographs(size):
     ]
 
 
+# %%
 flowers = {size: photographs(size) for size in (32, 64)}
 shown = np.linspace(1, len(flowers[32][0][0]) - 1, 5).astype(int)
 figure, axes = plt.subplots(2, 5, figsize=(7.5, 3.3))
@@ -233,7 +241,7 @@ figure.savefig(output / "photographs.png")
 # *The same photographs at 32 pixels, which is what the network was trained on, and at 64.*
 #
 # `keras_vit.transfer` makes the whole move at once: another size, a new head of zeros, all weights free to learn. Two runs
-# that differ in the size alone, with three seeds each: same images, same number of passes over them.
+# that differ in the size alone, with two seeds each: same images, same number of passes over them.
 
 
 # %%
@@ -259,6 +267,7 @@ def fine_tuned(size, seed):
     ]
 
 
+# %%
 accuracies = {}
 for size in flowers:
     begin = time.time()
@@ -284,7 +293,12 @@ print(
 )
 
 # %% [markdown]
-# READING-3
+# Here the larger images help: 0.82 instead of 0.695 in the mean of two seeds, twice as much as chance would move it. The
+# price is time: 306 against 110 seconds, compilation included, on a machine that did other things beside. The network starts
+# at 64 pixels from the worse place, as the curve above has shown, and is ahead after eight passes over 250 photographs,
+# because a petal that is one pixel wide at 32 has a shape at 64.
+#
+# What this does not show: whether 64 pixels would still be ahead if the run at 32 had been given the same *time*.
 #
 # ## Here and in the paper
 #
@@ -292,7 +306,7 @@ print(
 # |---|---|---|
 # | network | R20+Mi/4 | ViT-B/16 to H/14 |
 # | pre-training | CIFAR-100 at 32 pixels | ImageNet-21k or JFT at 224 pixels |
-# | fine-tuning | flowers at 64 pixels, HERE | all data sets at 384 or 512 pixels |
+# | fine-tuning | flowers at 64 pixels, 0.82 against 0.695 at 32 | all data sets at 384 or 512 pixels |
 # | table of positions | stretched, corners onto corners | the same (section 3.2, `zoom` in its code) |
 #
 # The paper reports the higher resolution for all its best figures and does not separate its share. Here it can be
