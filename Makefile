@@ -77,6 +77,8 @@ benchmark: $(READY) ## time the library in turn with its peers
 	@$(BIN)/python benchmarks/speed.py --variants Ti/16 S/16 B/16 \
 		--sizes 224 384 --dtypes float32 bfloat16
 
+# Blank lines are passed over: ruff and jupytext put them before a function, one
+# behind the words above it and the other in front of them.
 lint: $(READY) ## check code, format and that notebooks match their scripts
 	@$(BIN)/ruff check $(LINTED)
 	@$(BIN)/ruff format --check $(LINTED)
@@ -84,7 +86,7 @@ lint: $(READY) ## check code, format and that notebooks match their scripts
 		script=tutorials/src/$$(basename $$notebook .ipynb).py; \
 		$(BIN)/jupytext --quiet --to py:percent --output - \
 			--opt notebook_metadata_filter=-all $$notebook | \
-			diff -u $$script - || { \
+			diff -uB $$script - || { \
 			echo "$$notebook and $$script differ: run make notebooks"; \
 			exit 1; }; \
 	done
