@@ -192,6 +192,16 @@ def ViT(
         check_choice("pooling", pooling, POOLINGS)
     check_rate("stochastic_depth", stochastic_depth)
     check_choice("position_injection", position_injection, INJECTIONS)
+    # What is wrong with them is told before anything is downloaded.
+    if image_size not in ("auto", None):
+        image_size = check_pair("image_size", image_size)
+    if num_classes not in ("auto", None):
+        check_positive("num_classes", num_classes)
+    if image_size is None and pooling == "flatten":
+        raise ValueError(
+            "`pooling='flatten'` needs images of one size. "
+            f"Received: image_size={image_size}"
+        )
     checkpoint = None
     trained_with = DEFAULTS
     if weights is not None:
@@ -208,11 +218,6 @@ def ViT(
     image_size, data_format, dtype = check_arguments(
         image_size, num_classes, data_format, dtype
     )
-    if image_size is None and pooling == "flatten":
-        raise ValueError(
-            "`pooling='flatten'` needs images of one size. "
-            f"Received: image_size={image_size}"
-        )
 
     images, x = image_input(
         image_size, num_channels, include_rescaling, data_format, dtype

@@ -16,6 +16,7 @@ from conftest import SHARED, environment
 from safetensors import safe_open
 
 import keras_vit
+from keras_vit.weights import checkpoints
 
 FOLDER = pathlib.Path(keras_vit.__file__).parent / "weights" / "cifar100"
 FILE = FOLDER / "model.safetensors"
@@ -118,6 +119,18 @@ def test_its_size_and_classes_need_not_be_said(tmp_path, monkeypatch):
         )
     assert network.input_shape == (None, 48, 48, 3)
     assert network.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"image_size": "large"}, {"num_classes": 0}]
+)
+def test_bad_arguments_are_told_before_a_download(arguments, monkeypatch):
+    def fetch(*_):
+        raise AssertionError("it was downloaded")
+
+    monkeypatch.setattr(checkpoints, "fetch", fetch)
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`"):
+        keras_vit.ViT("B/16", weights="augreg_i21k", **arguments)
 
 
 @pytest.mark.parametrize("other", ["tensorflow", "jax", "torch"])
