@@ -34,7 +34,8 @@ def augmentation(
     - batches of a `tf.data.Dataset`, under any backend: `data.map(augment)`;
     - eager batches: NumPy arrays or tensors, as in `ArrayDataset`.
 
-    Use it there and not in the model, see the head of this module.
+    Use it there and not in the model: random rotation and its like cannot be
+    compiled, and Keras then leaves the whole model uncompiled without a word.
 
     The levels are those of the paper. AugReg's `randaug(layers, magnitude)`
     becomes `RandAugment(num_ops=layers, factor=magnitude / 30)`, so medium
