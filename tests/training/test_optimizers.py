@@ -1,10 +1,12 @@
 """AdamW and SGD against NumPy, and the Keras machinery around them."""
 
 import json
+from contextlib import nullcontext
 
 import keras
 import numpy as np
 import pytest
+from conftest import float64_on_jax
 
 from keras_vit.training.optimizers import SGD, AdamW, multiplier_of
 from keras_vit.training.schedules import WarmupDecay
@@ -85,6 +87,38 @@ def test_adamw_equals_numpy_over_several_steps():
             atol=1e-6,
             err_msg=variable.path,
         )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["as it comes", "transposed"])
+def test_adamw_of_a_kernel_in_any_layout(dtype, layout):
+    """PyTorch's fused kernel would walk through strided memory unawares.
+
+    A large epsilon shows where it stands in the early steps.
+    """
+    rng = np.random.default_rng(3)
+    start, *steps = rng.normal(size=(4, 3, 5))
+
+    def laid_out(array):
+        if layout == "as it comes":
+            return keras.ops.convert_to_tensor(array, dtype)
+        tensor = keras.ops.convert_to_tensor(array.T.copy(), dtype)
+        return keras.ops.transpose(tensor)
+
+    with float64_on_jax() if dtype == "float64" else nullcontext():
+        variable = keras.Variable(
+            lambda shape, dtype: laid_out(start),
+            shape=start.shape,
+            dtype=dtype,
+            name="kernel",
+        )
+        optimizer = AdamW(0.01, 0.3, epsilon=0.1)
+        optimizer.build([variable])
+        for gradient in steps:
+            optimizer.apply([laid_out(gradient)])
+        trained = keras.ops.convert_to_numpy(variable.value)
+    expected = numpy_adam(start, steps, [0.01] * 3, 0.3, epsilon=0.1)
+    np.testing.assert_allclose(trained, expected, rtol=1e-5)
 
 
 def test_adamw_without_extras_is_keras_adam():
