@@ -14,7 +14,7 @@ LINEAR = 2 * math.sqrt(2 / math.pi)
 CUBIC = LINEAR * 0.044715
 
 
-def gelu_tanh(x):
+def gelu_tanh(x, training=True):
     """Computes `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
 
     As `x s` with `s = sigmoid(u)` and `u = x (a + b x^2)`, which is the same;
@@ -22,16 +22,21 @@ def gelu_tanh(x):
 
         s + x s (1 - s) (a + 3 b x^2)
 
-    PyTorch has a kernel for it. Elsewhere, a power and a dozen elementwise
-    steps back through it become a few products.
+    PyTorch has a kernel for it, and TensorFlow's graph fuses the usual formula
+    with the matrix product in front of it where no gradient is asked for.
+    Elsewhere, a power and a dozen elementwise steps back through it become a
+    few products.
 
     Args:
         x: tensor of any shape.
+        training: whether a gradient will be asked for. If not, there may be one
+            all the same, made in a slower way.
 
     Returns:
         A tensor of the shape and dtype of `x`.
     """
-    if keras.backend.backend() == "torch":
+    backend = keras.backend.backend()
+    if backend == "torch" or (backend == "tensorflow" and not training):
         return ops.gelu(x, approximate=True)
 
     @ops.custom_gradient

@@ -3,7 +3,8 @@
 Keras multiplies and adds a bias in two steps, and writes the projections of
 attention, whose kernels have heads, as an einsum. XLA sees through both.
 TensorFlow and PyTorch without a compiler do not: there the kernel is seen as a
-matrix, and PyTorch adds the bias while it multiplies.
+matrix, and PyTorch adds the bias while it multiplies. TensorFlow's graph does
+so too, and applies GELU besides, where these follow one another at once.
 """
 
 import math
@@ -12,7 +13,7 @@ import keras
 from keras import ops
 
 
-def linear(layer, x):
+def linear(layer, x, activation=None):
     """Calls a built `Dense` or `EinsumDense` layer, faster where it can be.
 
     Args:
@@ -20,17 +21,20 @@ def linear(layer, x):
             whose equation sums over the last axes of its input and the first
             of its kernel, with a bias over all others or none.
         x: tensor of at least rank 2.
+        activation: elementwise function of a tensor of any shape, or `None`.
 
     Returns:
-        What `layer(x)` returns.
+        What `activation(layer(x))` returns.
     """
     backend = keras.backend.backend()
+    if activation is None:
+        activation = _identity
     if (
         backend == "jax"
         or layer.quantization_mode is not None
         or layer.lora_enabled
     ):
-        return layer(x)
+        return activation(layer(x))
     kernel, bias = ops.convert_to_tensor(layer.kernel), layer.bias
     inner = _axes_summed_over(layer)
     x = ops.cast(x, layer.compute_dtype)
@@ -42,14 +46,18 @@ def linear(layer, x):
     if backend == "torch":
         import torch
 
-        x = torch.nn.functional.linear(x, kernel.T, bias)
+        x = activation(torch.nn.functional.linear(x, kernel.T, bias))
     else:
         # One matrix, not a batch of them that share a kernel.
         rows = ops.reshape(x, (-1, kernel.shape[0]))
         rows = ops.matmul(rows, kernel)
         rows = rows if bias is None else ops.add(rows, bias)
-        return ops.reshape(rows, (*lead, *outer))
+        return ops.reshape(activation(rows), (*lead, *outer))
     return ops.reshape(x, (*lead, *outer)) if len(outer) > 1 else x
+
+
+def _identity(x):
+    return x
 
 
 def _axes_summed_over(layer):

@@ -4,6 +4,8 @@ Dosovitskiy et al. 2021, equation 3; SwiGLU: Shazeer 2020, arXiv:2002.05202
 (used by DINOv2's giant and later models).
 """
 
+import functools
+
 import keras
 from keras import ops
 
@@ -94,13 +96,15 @@ class MLP(Layer):
         return layer
 
     def call(self, tokens, training=None):
-        x = linear(self.hidden, tokens)
         if self.activation == "swiglu":
-            x = ops.silu(linear(self.gate, tokens)) * x
+            x = linear(self.gate, tokens, ops.silu)
+            x = x * linear(self.hidden, tokens)
         elif self.activation == "gelu_tanh":
-            x = gelu_tanh(x)
+            gelu = functools.partial(gelu_tanh, training=training)
+            x = linear(self.hidden, tokens, gelu)
         else:
-            x = ops.gelu(x, approximate=False)
+            gelu = functools.partial(ops.gelu, approximate=False)
+            x = linear(self.hidden, tokens, gelu)
         if self.dropout:
             x = self.hidden_dropout(x, training=training)
         return linear(self.output_projection, x)

@@ -27,17 +27,26 @@ def plain_gelu(x):
     )
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gelu_and_its_slope_equal_the_formula(dtype):
+def test_gelu_and_its_slope_equal_the_formula(dtype, training):
+    def gelu(x):
+        return gelu_tanh(x, training)
+
     x = ops.convert_to_tensor(np.linspace(-6, 6, 241), dtype)
     exact = to_numpy(ops.cast(x, "float32")).astype("float64")
-    actual = value_and_gradients(gelu_tanh, [x], ops.ones_like(x))
+    actual = value_and_gradients(gelu, [x], ops.ones_like(x))
     for got, want in zip(actual, plain_gelu(exact)):
         assert keras.backend.standardize_dtype(got.dtype) == dtype
         got = to_numpy(ops.cast(got, "float32"))
         # A dozen roundings of terms of the size of x, at most 6; one of the
         # argument of the sigmoid moves it by at most x / 4 of that again.
-        bound = 12 * UNIT[dtype] * np.maximum(1, np.abs(exact))
+        bound = 12 * np.maximum(1, np.abs(exact))
+        if not training:
+            # Automatic: 1 - tanh^2 is off by two units, times x / 2 and the
+            # slope of what stands in tanh, at most 1 + x^2 / 8.
+            bound += np.abs(exact) * (1 + exact**2 / 8)
+        bound *= UNIT[dtype]
         assert (np.abs(got - want) <= bound).all()
 
 
@@ -63,7 +72,8 @@ def without_bias(dtype):
 
 @pytest.mark.parametrize("make", [dense, heads_out, heads_in, without_bias])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_linear_equals_the_sum_of_products(make, policy, rng):
+@pytest.mark.parametrize("activation", [None, ops.relu])
+def test_linear_equals_the_sum_of_products(make, policy, activation, rng):
     layer = make(policy)
     shape = (3, 5, 2, 4) if make is heads_in else (3, 5, 8)
     layer.build(shape)
@@ -76,7 +86,7 @@ def test_linear_equals_the_sum_of_products(make, policy, rng):
         """As in attention: a layer whose dtype policy is that of its parts."""
 
         def call(self, x):
-            return linear(layer, x)
+            return linear(layer, x, activation)
 
     actual = Around(dtype=policy)(x)
 
@@ -88,6 +98,8 @@ def test_linear_equals_the_sum_of_products(make, policy, rng):
     expected = as_float64(x).reshape(3, 5, 8) @ kernel
     if layer.bias is not None:
         expected += as_float64(layer.bias).reshape(6)
+    if activation is not None:
+        expected = np.maximum(expected, 0)
     assert keras.backend.standardize_dtype(actual.dtype) == low
     actual = as_float64(actual)
     # Eight products of numbers around 1 are added up and rounded.
