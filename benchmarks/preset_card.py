@@ -109,7 +109,7 @@ def draw_curves():
             axis.plot(epochs, values, style, label=label)
         axis.set(xlabel="epoch", ylabel=quantity)
         axis.legend()
-    axes[1].set_ylabel("cross-entropy, labels smoothed by 0.1 (nats)")
+    axes[1].set_ylabel("cross-entropy (nats)")
     figure.tight_layout()
     # No date: the same figures give the same file.
     figure.savefig(PACKAGED / "curves.svg", metadata={"Date": None})
