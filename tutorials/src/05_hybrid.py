@@ -54,8 +54,8 @@ start = time.perf_counter()
 #
 # CIFAR-10: photographs of 32 x 32 pixels in ten classes. `load` downloads it once through Keras (170 MB), or reads
 # a local copy, which may hold other images first. We take the first 200 of each class, far fewer than the 5,000
-# there are, to keep the run short. No training is tuned or stopped by a test
-# image. But the second pair of models was added after the first alone had shown nothing clear.
+# there are, to keep the run short. No training is tuned or stopped by a test image. But the second pair of models was
+# added after the first alone had shown nothing clear, and a trial of that pair was seen before the run below.
 
 # %%
 (x_train, y_train), (x_test, y_test) = datasets.load("cifar10")
