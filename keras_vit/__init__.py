@@ -47,6 +47,7 @@ from keras_vit.training import (
 from keras_vit.variants import Variant, parse_variant
 from keras_vit.weights import (
     CheckpointError,
+    DownloadError,
     Preset,
     change_patch_size,
     change_resolution,
@@ -61,6 +62,7 @@ __all__ = [
     "CheckpointError",
     "Cost",
     "CropAndFlip",
+    "DownloadError",
     "FewShotEvaluation",
     "FewShotResult",
     "GridSearch",

@@ -2,6 +2,7 @@
 
 from keras_vit.weights.checkpoints import load_checkpoint
 from keras_vit.weights.class_names import decode_predictions
+from keras_vit.weights.downloads import DownloadError
 from keras_vit.weights.export import export_checkpoint
 from keras_vit.weights.files import CheckpointError
 from keras_vit.weights.presets import Preset, presets
@@ -9,6 +10,7 @@ from keras_vit.weights.resolution import change_patch_size, change_resolution
 
 __all__ = [
     "CheckpointError",
+    "DownloadError",
     "Preset",
     "change_patch_size",
     "change_resolution",
