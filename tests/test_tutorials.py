@@ -36,7 +36,46 @@ SMALL = {
         "epochs = 8 ": "epochs = 1 ",
         "seeds = (0, 1)\n": "seeds = (0,)\n",
     },
+    "05_hybrid": {
+        "images_per_class = 200\n": "images_per_class = 2\n",
+        "num_test = 5_000 ": "num_test = 50 ",
+        "epochs = 8\n": "epochs = 1\n",
+        "batch_size = 50\n": "batch_size = 10\n",
+        "seeds = (0, 1)\n": "seeds = (0,)\n",
+    },
     "06_looking_inside": {"num_images = 128 ": "num_images = 16 "},
+    "07_three_backends": {
+        "num_photographs = 500\n": "num_photographs = 20\n",
+        "steps = 120\n": "steps = 5\n",
+        "rounds = 2\n": "rounds = 1\n",
+        "repeats = 8\n": "repeats = 1\n",
+        '"tensorflow": "tensorflow",\n    "torch": "torch",\n': "here: here,\n",
+        "num_layers=3": "num_layers=1",
+        "Variant(4, 192": "Variant(1, 192",
+    },
+    "08_checkpoints": {
+        "\nepochs = 15\n": "\nepochs = 1\n",
+        "fine_tuning_epochs = 3\n": "fine_tuning_epochs = 1\n",
+        "sizes = (8, 12, 16) ": "sizes = (8, 12) ",
+        "expected_accuracy = 0.9 ": "expected_accuracy = 0.0 ",
+        'download = "augreg_i1k:Ti/16"': "download = None",
+    },
+    "09_without_labels": {
+        "num_images = 12_000 ": "num_images = 64 ",
+        "num_labelled = num_test = 2000 ": "num_labelled = num_test = 100 ",
+        "epochs = 2 ": "epochs = 1 ",
+        "shots = (1, 5, 25, 100)\n": "shots = (1, 5)\n",
+    },
+    "10_segmentation": {
+        "num_test_scenes = 4_000, 400": "num_test_scenes = 20, 10",
+        "\nepochs = 12\npet_epochs = 12\n": "\nepochs = pet_epochs = 1\n",
+    },
+    "11_scaling_up": {
+        "batches = (8, 40)\n": "batches = (1, 2)\n",
+        "\ntokens = (512, 1024, 2048, 4096)\n": "\ntokens = (128, 256)\n",
+        "num_tokens = 4096\n": "num_tokens = 512\n",
+        "steps = 10\n": "steps = 2\n",
+    },
 }
 
 each_notebook = pytest.mark.parametrize(
