@@ -1,6 +1,7 @@
 """Writes the page of figures of `transfer.py` from the results it left."""
 
 import json
+import textwrap
 
 import numpy as np
 
@@ -38,7 +39,20 @@ def page(a, b, c, d):
         "## (d) Fine-tuning at a higher resolution\n\n"
         + (_resolution(d, a, b) if d else NOT_RUN),
     ]
-    return "\n\n".join(sections) + "\n"
+    return filled("\n\n".join(sections)) + "\n"
+
+
+def filled(text):
+    """The text with its lines of prose broken anew, after numbers went in."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        paragraph
+        if paragraph.startswith(("#", "|", "    "))
+        else textwrap.fill(
+            paragraph, 80, break_long_words=False, break_on_hyphens=False
+        )
+        for paragraph in paragraphs
+    )
 
 
 def spread(values):
@@ -76,18 +90,20 @@ def _setup(first, b, c):
         flags.append(f"--rates {' '.join(map(str, b['rates']))}")
     return f"""# Transfer on real images
 
-    export KERAS_BACKEND={first["backend"]} KERAS_VIT_DATA=../shared/data
+    export KERAS_BACKEND={first["backend"]} OMP_NUM_THREADS=1
+    export KERAS_VIT_DATA=../shared/data
     python benchmarks/transfer.py --part all --report \\
         {" ".join(flags)}
 
-makes every figure of this page; `--part a` makes those of one part. The
+makes every figure of this page; `--part a` makes those of one part, and parts
+may run side by side. The
 network is `R20+Mi/4`, a hybrid of 1.6 million parameters, and the pre-trained
 one is `keras_vit.ViT("R20+Mi/4", weights="cifar100")`, whose
 [card](../keras_vit/weights/cifar100/README.md) says how it was made. Images
 have 32 x 32 pixels; the arithmetic is `{first["dtype"]}` on
-{first["backend"]}. Minutes are of the
-processor, the sum over two cores of a shared x86 machine, without pauses; a
-part that was stopped counts its last run. Accuracies are in percent, on all
+{first["backend"]}. Minutes are of one
+core of a shared x86 machine, without pauses; a part that was stopped counts its
+last run. Accuracies are in percent, on all
 10,000 test images, mean and standard deviation over three seeds. The copy of
 CIFAR-10 has 5,000 of the 50,000 training images, from which the small training
 sets are drawn. The trainings are short: the figures compare, and none is the
@@ -103,7 +119,7 @@ def _few_shot(a):
     readings = [
         f"{compared(a['pretrained'][k], a['untrained'][k])} the untrained "
         f"network and {compared(a['pretrained'][k], a['pixels'][k])} pixels "
-        f"at {k} shots"
+        f"at {k} {'shot' if k == '1' else 'shots'}"
         for k in ("1", "25")
     ]
     return f"""    python benchmarks/transfer.py --part a
@@ -125,7 +141,7 @@ def _finetuning(b):
     ]
     verdict = compared(_scores(b["finetuned"]), _scores(b["scratch"]))
     rates = ", ".join(f"{rate:g}" for rate in b["rates"])
-    return f"""    python benchmarks/transfer.py --part b --steps {b["steps"]}
+    return f"""    python benchmarks/transfer.py --part b {_settings(b)}
 
 500 images of CIFAR-10, 50 of each class, {b["steps"]} steps of 64, AdamW. The
 learning rate is one of {rates}, chosen for each row by
@@ -151,6 +167,11 @@ def _masked(c, a, b):
         readings.append(
             f"At 5 shots its features are {verdict} the untrained network."
         )
+        if np.mean(c["few_shot"]["5"]) <= np.mean(a["untrained"]["5"]):
+            readings.append(
+                "So at this scale the features by themselves are not worth "
+                "the pre-training."
+            )
     tuned = [["masked patches", spread(_scores(c["finetuned"]))]]
     if b:
         tuned += [
@@ -161,7 +182,7 @@ def _masked(c, a, b):
         readings.append(f"Fine-tuned it is {verdict} training from scratch.")
     accuracy = f"{100 * c['accuracy']:.1f}"
     return f"""    python benchmarks/transfer.py --part c \\
-        --masked-epochs {c["epochs"]} --steps {c["steps"]}
+        --masked-epochs {c["epochs"]} {_settings(b or c)}
 
 `keras_vit.masked_patch_model` on the images of CIFAR-100 without their labels
 for {c["epochs"]} epochs. In the last it names the mean colour, one of 512, of
@@ -184,7 +205,7 @@ def _resolution(d, a, b):
         verdict = compared(_scores(d["finetuned"]), _scores(b["finetuned"]))
         reading = f"Fine-tuning at {d['size']} pixels is {verdict} that at 32. "
     before = f", against {100 * a['cifar100_accuracy']:.1f} at 32" if a else ""
-    return f"""    python benchmarks/transfer.py --part d --steps {d["steps"]}
+    return f"""    python benchmarks/transfer.py --part d {_settings(b or d)}
 
 The fine-tuning of (b) with images enlarged bilinearly, for as many steps; its
 rate is chosen anew ({d["minutes"]:.1f} minutes).
@@ -194,6 +215,12 @@ rate is chosen anew ({d["minutes"]:.1f} minutes).
 {reading}Without fine-tuning, `change_resolution` to {d["size"]} pixels leaves
 the pre-trained model with {zero_shot} on the test set of CIFAR-100{before}. The
 enlarged images hold no more detail, only more tokens."""
+
+
+def _settings(part):
+    """The flags of fine-tuning; the rates stand in the result of part b."""
+    rates = " ".join(map(str, part.get("rates", ())))
+    return f"--steps {part['steps']}" + (f" --rates {rates}" if rates else "")
 
 
 def _scores(arm):

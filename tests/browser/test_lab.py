@@ -157,12 +157,15 @@ def run_all(page, lab, name):
     """Opens a notebook, clears it, runs it; returns its cells."""
     address, _ = lab
     page.goto(address.format(name))
+    # JupyterLab opens again what another page had open, which may come first.
     page.wait_for_function(
-        """() => {
+        """name => {
             const panel = window.jupyterapp?.shell.currentWidget;
-            return panel?.context?.isReady && panel.content?.widgets.length
+            return panel?.context?.path === name
+                && panel.context.isReady && panel.content?.widgets.length
                 && panel.sessionContext.session?.kernel?.status === "idle";
-        }"""
+        }""",
+        arg=name,
     )
     page.evaluate(
         """async () => {
