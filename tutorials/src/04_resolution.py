@@ -9,10 +9,11 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # or "tensorflow", "torch"
-os.environ.setdefault(
-    "MPLBACKEND", "agg"
-)  # draw to files; notebooks bring their own
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for name, value in {
+    "MPLBACKEND": "agg",  # draw to files; notebooks bring their own
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}.items():
+    os.environ.setdefault(name, value)
 
 # %%
 import pathlib
