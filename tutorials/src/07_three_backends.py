@@ -287,7 +287,7 @@ for name, result in {**found, "nudged": nudged}.items():
 # far, on a logarithmic scale.*
 #
 # The first losses agree in all six digits printed. Then gaps open, since every step starts from what the last one left:
-# up to 1.1 millionths of a nat for TensorFlow and 1.2 for PyTorch. And the yardstick, black, is the *same* framework
+# up to 0.9 millionths of a nat for TensorFlow and 1.1 for PyTorch. And the yardstick, black, is the *same* framework
 # after a nudge of one unit in the last place: 1.8 millionths. So what looks like a difference between frameworks is no
 # more than what rounding does to one of them. It is one run each; the order of the three lines means nothing.
 #
@@ -314,7 +314,7 @@ for backend, result in found.items():
     assert difference < 1e-4 and count == before + steps
 
 # %% [markdown]
-# Each file opens here and answers as its own framework did, within 4.5 millionths. Accuracy is 0.783 three times, and
+# Each file opens here and answers as its own framework did, within 6 millionths. Accuracy is 0.783 three times, and
 # the optimizer stands at step 158: the 38 before the first file and the 120 after it.
 #
 # ## What is not the same
@@ -408,14 +408,15 @@ figure.savefig(output / "speed.png")
 
 # %% [markdown]
 # *Processor time of one core; bars are medians, strokes single measurements; shorter is better.* PyTorch's first step
-# takes 0.2 s, because Keras compiles nothing there. JAX needs 5.0 s and TensorFlow 8.0 s to trace and compile four
-# blocks. In a training of minutes you wait for it, in one of hours you do not notice. The later steps take 96 ms under
-# TensorFlow, 123 ms under JAX and 136 ms under PyTorch, and the strokes of one do not reach those of another.
+# takes 0.2 s, because Keras compiles nothing there. JAX needs 4.2 s and TensorFlow 5.6 s to trace and compile four
+# blocks. In a training of minutes you wait for it, in one of hours you do not notice. The later steps take 87 ms under
+# TensorFlow, 112 ms under JAX and 117 ms under PyTorch. TensorFlow's strokes do not reach those of the others, which
+# overlap.
 #
 # What may be read from this: compiling is a price of seconds, and after it the three lie within a factor of one and a
 # half. What may not: a ranking. It is one small model in float32 on one core, whose caches others used at the same
 # time, and two processes each. The [benchmarks](../benchmarks/README.md), with twelve blocks on two cores, have PyTorch
-# well ahead of JAX. No GPU was timed.
+# ahead of JAX. No GPU was timed.
 
 # %% [markdown]
 # ## What to choose when
@@ -447,8 +448,8 @@ print(f"{minutes:.1f} minutes in all, on {machine}, {', '.join(backends)}")
 # | framework | JAX, TensorFlow and PyTorch, one file | JAX (the authors' code) |
 # | `R20+Mi/4`, CIFAR-100 | 0.602 of 500 images, three times | 55.91 % of 10,000 ([card](../keras_vit/weights/cifar100/README.md)) |
 # | its logits | within 5.2e-06 of JAX's | not its subject |
-# | losses of 120 steps | within 1.2e-06; a nudge: 1.8e-06 | not its subject |
-# | a step: TensorFlow, JAX, PyTorch | 96, 123, 136 ms, four blocks, one core | 20.0, 13.2, 19.2 images/s, Ti/16, two cores ([benchmarks](../benchmarks/README.md)) |
+# | losses of 120 steps | within 1.1e-06; a nudge: 1.8e-06 | not its subject |
+# | a step: TensorFlow, JAX, PyTorch | 87, 112, 117 ms, four blocks, one core | larger models on two cores: [benchmarks](../benchmarks/README.md) |
 #
 # Does it matter which framework runs it? Not for the answers. For a training no more than rounding does, as far as 120
 # steps of a small model in float32 can tell; half precision, GPUs and days of training were not tried. For time it
