@@ -137,15 +137,15 @@ class AdamW(keras.optimizers.Adam):
         super().update_step(gradient, variable, learning_rate)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        if keras.backend.backend() != "torch" or self.amsgrad:
-            return super()._backend_update_step(
-                grads, trainable_variables, learning_rate
-            )
-        from keras_vit.training.torch_updates import update_together
+        if keras.backend.backend() == "torch" and not self.amsgrad:
+            from keras_vit.training.torch_updates import update_together
 
-        left = update_together(self, grads, trainable_variables, learning_rate)
-        for gradient, variable in left:
-            self.update_step(gradient, variable, learning_rate)
+            return update_together(
+                self, grads, trainable_variables, learning_rate
+            )
+        return super()._backend_update_step(
+            grads, trainable_variables, learning_rate
+        )
 
     def get_config(self):
         return {

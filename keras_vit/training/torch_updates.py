@@ -19,16 +19,14 @@ SETTLED = 1e9
 def update_together(optimizer, gradients, variables, learning_rate):
     """Does what `AdamW.update_step` does, by PyTorch's fused kernel.
 
+    The kernel takes its rate in float32, and walks through memory whatever the
+    strides: what it is not for is left to `update_step`.
+
     Args:
         optimizer: an `AdamW`, built, without `amsgrad`.
         gradients: a tensor for each variable.
         variables: the `keras.Variable`s to update.
         learning_rate: scalar tensor.
-
-    Returns:
-        List of `(gradient, variable)` that were left as they are, because the
-        kernel is not for them: it takes its rate in float32, and walks through
-        memory whatever the strides.
     """
     import torch
 
@@ -62,8 +60,10 @@ def update_together(optimizer, gradients, variables, learning_rate):
             and all(tensor.is_contiguous() for tensor in tensors(pair))
         )
 
-    pairs = list(zip(gradients, variables))
-    fused = sorted(filter(suits, pairs), key=settings)
+    fused, others = [], []
+    for pair in zip(gradients, variables):
+        (fused if suits(pair) else others).append(pair)
+    fused.sort(key=settings)
     with torch.no_grad():
         for key, alike in itertools.groupby(fused, settings):
             multiplier, decay, _ = key
@@ -85,4 +85,5 @@ def update_together(optimizer, gradients, variables, learning_rate):
                 amsgrad=False,
                 maximize=False,
             )
-    return [pair for pair in pairs if not suits(pair)]
+        for gradient, variable in others:
+            optimizer.update_step(gradient, variable, learning_rate)
