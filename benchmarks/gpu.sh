@@ -6,8 +6,7 @@
 #
 # PYTHON is the interpreter, PYTHON_VERSION that of the other machine ("3.12"),
 # VISION_TRANSFORMER a checkout of the official model, if it is to be timed too.
-# `run` takes about 25 minutes; arguments after it take the place of the three
-# `speed.py` runs. Results: outputs/gpu/*.json, and tables on the screen.
+# Arguments after `run` take the place of the three `speed.py` runs. Results: outputs/gpu/*.json, and tables on the screen.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
@@ -34,7 +33,8 @@ run)
     if [ $# -gt 0 ]; then
         speed --output "$here/speed.json" "$@"
     else
-        # The largest batches of a power of two that fit into 80 GB.
+        # By `keras_vit.cost` these take 30 to 40 GB of activations in 16 bits.
+        # Not tried: raise them to what the device holds.
         speed --dtypes bfloat16 --variants B/16 --batch 512 \
             --output "$here/b16.json"
         speed --dtypes bfloat16 --variants L/16 --batch 256 \
