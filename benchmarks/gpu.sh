@@ -6,7 +6,8 @@
 #
 # PYTHON is the interpreter, PYTHON_VERSION that of the other machine ("3.12"),
 # VISION_TRANSFORMER a checkout of the official model, if it is to be timed too.
-# Arguments after `run` take the place of the three `speed.py` runs. Results: outputs/gpu/*.json, and tables on the screen.
+# Arguments after `run` take the place of the three `speed.py` runs.
+# Results: outputs/gpu/*.json, and tables on the screen.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
