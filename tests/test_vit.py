@@ -294,6 +294,15 @@ def test_remat_scope_trains_to_the_same_weights(tiny_vit, rng):
         np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
+def test_without_remat_scope_layers_are_called_as_they_are(tiny_vit):
+    """Also parts, which are made in a scope that says "not you"."""
+    block = tiny_vit().get_layer("block_00")
+    for layer in (block, block.attention, block.mlp):
+        if layer._remat_mode is not None:
+            call = layer.call
+            assert layer.rematerialized_call(call) is call
+
+
 BAD_ARGUMENTS = [
     ({"variant": "Q/16"}, "Known sizes: mu, Ti, S, M, B, L, So400m, H, g"),
     ({"variant": "B16"}, "variant='B16'"),

@@ -85,6 +85,9 @@ def attend_in_closed_form(query, key, value, scale):
     the last term being the sum over keys that the gradient of a softmax takes
     (Dao et al. 2022, arXiv:2205.14135, appendix B.2). `e` is all of the size
     of the scores that is kept for the backward pass.
+
+    Heads come first within: products of matrices that lie side by side take
+    XLA half the time on a CPU.
     """
     dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
 
@@ -94,35 +97,41 @@ def attend_in_closed_form(query, key, value, scale):
     if keras.backend.backend() == "tensorflow":
         floor = {"initial": LOWEST}
 
-    def turned(x):
-        """Between (batch, heads, queries) and (batch, queries, heads)."""
-        return ops.expand_dims(ops.transpose(x, (0, 2, 1)), -1)
-
     @ops.custom_gradient
     def attention(query, key, value):
         low = query.dtype
-        query = query * scale
-        logits = ops.cast(ops.einsum("bthk,bshk->bhts", query, key), dtype)
+        query, key, value = map(_turned, (query * scale, key, value))
+        logits = ops.cast(_product("qk,sk->qs", query, key), dtype)
         top = ops.max(logits, axis=-1, keepdims=True, **floor)
         raised = ops.exp(logits - top)
-        share = turned(1 / ops.sum(raised, axis=-1))
+        share = 1 / ops.sum(raised, axis=-1, keepdims=True)
         raised = ops.cast(raised, low)
-        output = ops.einsum("bhts,bshk->bthk", raised, value)
-        output = ops.cast(output, dtype) * share
+        output = ops.cast(_product("qs,sk->qk", raised, value), dtype) * share
 
         def gradient(*args, upstream=None):
-            g = ops.cast(args[0] if upstream is None else upstream, dtype)
-            h = g * share
-            offset = turned(ops.sum(h * output, axis=-1))
+            g = _turned(args[0] if upstream is None else upstream)
+            h = ops.cast(g, dtype) * share
+            offset = ops.sum(h * output, axis=-1, keepdims=True)
             h = ops.cast(h, low)
-            dvalue = ops.einsum("bhts,bthk->bshk", raised, h)
-            dlogits = ops.cast(ops.einsum("bthk,bshk->bhts", h, value), dtype)
+            dvalue = _product("qs,qk->sk", raised, h)
+            dlogits = ops.cast(_product("qk,sk->qs", h, value), dtype)
             dlogits = ops.cast(raised, dtype) * (dlogits - offset)
             dlogits = ops.cast(dlogits, low)
-            dquery = ops.einsum("bhts,bshk->bthk", dlogits, key)
-            dkey = ops.einsum("bhts,bthk->bshk", dlogits, query)
-            return dquery * scale, dkey, dvalue
+            dquery = _product("qs,sk->qk", dlogits, key) * scale
+            dkey = _product("qs,qk->sk", dlogits, query)
+            return _turned(dquery), _turned(dkey), _turned(dvalue)
 
-        return ops.cast(output, low), gradient
+        return _turned(ops.cast(output, low)), gradient
 
     return attention(query, key, value)
+
+
+def _turned(x):
+    """Between (batch, tokens, heads, dim) and (batch, heads, tokens, dim)."""
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def _product(equation, left, right):
+    """An einsum of the last two axes."""
+    left_axes, right_axes, axes = equation.replace("->", ",").split(",")
+    return ops.einsum(f"bh{left_axes},bh{right_axes}->bh{axes}", left, right)

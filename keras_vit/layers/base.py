@@ -67,7 +67,7 @@ class Layer(keras.layers.Layer):
         from variables, which have moved on when `call` runs again. Here
         flags stay Python values, and variables go in and out as tensors.
         """
-        if self._remat_mode.mode == "activations":
+        if self._remat_mode.mode in (None, "activations"):
             return layer_call
         remat = super().rematerialized_call
         variables = self.variables

@@ -1,13 +1,15 @@
-"""GELU in the tanh form, with its derivative in closed form.
+"""GELU in its two forms, with their derivatives in closed form.
 
-Hendrycks and Gimpel 2016, arXiv:1606.08415. The form is Flax' default, hence
-that of the official code.
+Hendrycks and Gimpel 2016, arXiv:1606.08415. The tanh form is Flax' default,
+hence that of the official code; the exact one is that of timm and Hugging Face.
 """
 
 import math
 
 import keras
 from keras import ops
+
+from keras_vit.layers.fused import fused
 
 # 2 sqrt(2 / pi), and with the cubic term: tanh(u / 2) = 2 sigmoid(u) - 1.
 LINEAR = 2 * math.sqrt(2 / math.pi)
@@ -38,17 +40,66 @@ def gelu_tanh(x, training=True):
     backend = keras.backend.backend()
     if backend == "torch" or (backend == "tensorflow" and not training):
         return ops.gelu(x, approximate=True)
+    return _with_gradient(_tanh_form, _tanh_gradient)(x)
+
+
+def gelu_exact(x, training=True):
+    """Computes `x P(x)`, with `P` the normal distribution function.
+
+    Its derivative, with `p` the density, is
+
+        P(x) + x p(x)
+
+    which JAX and PyTorch make of it by themselves.
+
+    Args:
+        x: tensor of any shape.
+        training: as in `gelu_tanh`.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+    """
+    if keras.backend.backend() != "tensorflow" or not training:
+        return ops.gelu(x, approximate=False)
+    return _with_gradient(_exact_form, _exact_gradient)(x)
+
+
+def _with_gradient(function, gradient_of):
+    """Returns a function that keeps its input alone for the backward pass."""
 
     @ops.custom_gradient
-    def gelu(x):
-        square = x * x
-        gate = ops.sigmoid(x * (LINEAR + CUBIC * square))
-
+    def apply(x):
         def gradient(*args, upstream=None):
-            g = args[0] if upstream is None else upstream
-            slope = x * (LINEAR + 3 * CUBIC * square)
-            return g * gate * (1 + (1 - gate) * slope)
+            return gradient_of(x, args[0] if upstream is None else upstream)
 
-        return x * gate, gradient
+        return function(x), gradient
 
-    return gelu(x)
+    return apply
+
+
+@fused
+def _tanh_form(x):
+    return x * ops.sigmoid(x * (LINEAR + CUBIC * (x * x)))
+
+
+@fused
+def _tanh_gradient(x, upstream):
+    square = x * x
+    gate = ops.sigmoid(x * (LINEAR + CUBIC * square))
+    slope = x * (LINEAR + 3 * CUBIC * square)
+    return upstream * gate * (1 + (1 - gate) * slope)
+
+
+@fused
+def _exact_form(x):
+    return x * _distribution(x)
+
+
+@fused
+def _exact_gradient(x, upstream):
+    density = ops.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return upstream * (_distribution(x) + x * density)
+
+
+def _distribution(x):
+    return ops.erfc(-x * math.sqrt(0.5)) / 2

@@ -27,33 +27,40 @@ def linear(layer, x, activation=None):
         What `activation(layer(x))` returns.
     """
     backend = keras.backend.backend()
-    if activation is None:
-        activation = _identity
+    activation = activation or _identity
     if (
         backend == "jax"
         or layer.quantization_mode is not None
         or layer.lora_enabled
     ):
         return activation(layer(x))
+    if backend == "torch":
+        return _linear_on_torch(layer, x, activation)
     kernel, bias = ops.convert_to_tensor(layer.kernel), layer.bias
     inner = _axes_summed_over(layer)
     x = ops.cast(x, layer.compute_dtype)
     lead, outer = ops.shape(x)[: -inner or None], kernel.shape[inner:]
-    columns = math.prod(outer)
-    kernel = ops.reshape(kernel, (-1, columns))
-    x = ops.reshape(x, (*lead, kernel.shape[0])) if inner > 1 else x
-    bias = None if bias is None else ops.reshape(bias, (columns,))
-    if backend == "torch":
-        import torch
+    kernel = ops.reshape(kernel, (-1, math.prod(outer)))
+    # One matrix, not a batch of them that share a kernel.
+    rows = ops.matmul(ops.reshape(x, (-1, kernel.shape[0])), kernel)
+    if bias is not None:
+        rows = ops.add(rows, ops.reshape(bias, (-1,)))
+    return ops.reshape(activation(rows), (*lead, *outer))
 
-        x = activation(torch.nn.functional.linear(x, kernel.T, bias))
-    else:
-        # One matrix, not a batch of them that share a kernel.
-        rows = ops.reshape(x, (-1, kernel.shape[0]))
-        rows = ops.matmul(rows, kernel)
-        rows = rows if bias is None else ops.add(rows, bias)
-        return ops.reshape(activation(rows), (*lead, *outer))
-    return ops.reshape(x, (*lead, *outer)) if len(outer) > 1 else x
+
+def _linear_on_torch(layer, x, activation):
+    """By PyTorch's functions: Keras' take longer to call than small products.
+
+    (They look for symbols in their arguments first, each time.)
+    """
+    from torch.nn.functional import linear
+
+    kernel, inner = layer.kernel.value, _axes_summed_over(layer)
+    outer = kernel.shape[inner:]
+    kernel = kernel.flatten(0, inner - 1).flatten(1)
+    bias = None if layer.bias is None else layer.bias.value.flatten()
+    x = x.to(kernel.dtype).flatten(-inner)
+    return activation(linear(x, kernel.T, bias)).unflatten(-1, outer)
 
 
 def _identity(x):

@@ -16,7 +16,7 @@ from keras_vit.layers.arguments import (
     check_rate,
 )
 from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.gelu import gelu_tanh
+from keras_vit.layers.gelu import gelu_exact, gelu_tanh
 from keras_vit.layers.linear import linear
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "swiglu")
@@ -99,11 +99,10 @@ class MLP(Layer):
         if self.activation == "swiglu":
             x = linear(self.gate, tokens, ops.silu)
             x = x * linear(self.hidden, tokens)
-        elif self.activation == "gelu_tanh":
-            gelu = functools.partial(gelu_tanh, training=training)
-            x = linear(self.hidden, tokens, gelu)
         else:
-            gelu = functools.partial(ops.gelu, approximate=False)
+            tanh = self.activation == "gelu_tanh"
+            gelu = gelu_tanh if tanh else gelu_exact
+            gelu = functools.partial(gelu, training=training)
             x = linear(self.hidden, tokens, gelu)
         if self.dropout:
             x = self.hidden_dropout(x, training=training)

@@ -136,6 +136,17 @@ class AdamW(keras.optimizers.Adam):
             self.assign_sub(variable, ops.multiply(variable, decay))
         super().update_step(gradient, variable, learning_rate)
 
+    def _clip_gradients(self, grads):
+        if keras.backend.backend() == "torch" and self._clips_by_global_norm():
+            from keras_vit.training.torch_updates import clip_together
+
+            return clip_together(grads, self.global_clipnorm)
+        return super()._clip_gradients(grads)
+
+    def _clips_by_global_norm(self):
+        # Of the three kinds of clipping Keras allows one.
+        return bool(self.global_clipnorm and self.global_clipnorm > 0)
+
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if keras.backend.backend() == "torch" and not self.amsgrad:
             from keras_vit.training.torch_updates import update_together

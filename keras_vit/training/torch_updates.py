@@ -5,15 +5,31 @@ of itself on the optimizer. PyTorch's own AdamW has a fused kernel, which is
 called here by itself, because its correction of the early steps is not Keras'.
 """
 
-import itertools
+import collections
 
-import keras
 from keras import ops
 
 # Steps after which PyTorch's kernel has nothing left to correct. Its correction
 # leaves `epsilon` as it is, where Keras' divides it by the square root of
 # `1 - beta_2^step`: the correction is made here, in the learning rate.
 SETTLED = 1e9
+
+
+def clip_together(gradients, largest):
+    """Scales gradients so that their common norm is at most `largest`.
+
+    Args:
+        gradients: list of tensors.
+        largest: number above 0.
+
+    Returns:
+        A list of new tensors.
+    """
+    import torch
+
+    norm = torch.nn.utils.get_total_norm(gradients)
+    scale = largest / norm.clamp(min=largest)
+    return torch._foreach_mul(gradients, scale)
 
 
 def update_together(optimizer, gradients, variables, learning_rate):
@@ -33,51 +49,42 @@ def update_together(optimizer, gradients, variables, learning_rate):
     step = ops.cast(optimizer.iterations + 1, "float32")
     corrected = ops.sqrt(1 - optimizer.beta_2**step)
     corrected = corrected / (1 - optimizer.beta_1**step)
+    rate = ops.cast(learning_rate, "float32")
 
-    def tensors(pair):
-        gradient, variable = pair
+    # Tensors that share settings, by settings; four lists of them.
+    groups = collections.defaultdict(lambda: ([], [], [], []))
+    others = []
+    for gradient, variable in zip(gradients, variables):
         index = optimizer._get_variable_index(variable)
-        return (
+        tensors = (
             variable.value,
             gradient.contiguous(),
             optimizer._momentums[index].value,
             optimizer._velocities[index].value,
         )
-
-    def settings(pair):
-        index = optimizer._get_variable_index(pair[1])
-        return (
+        if not _suit(tensors):
+            others.append((gradient, variable))
+            continue
+        settings = (
             optimizer._multipliers[index],
             optimizer._decays[index],
-            keras.backend.standardize_dtype(pair[1].dtype),
+            tensors[0].dtype,
         )
+        for alike, tensor in zip(groups[settings], tensors):
+            alike.append(tensor)
 
-    def suits(pair):
-        weights = pair[1].value
-        return (
-            weights.device.type in ("cpu", "cuda")
-            and weights.dtype != torch.float64
-            and all(tensor.is_contiguous() for tensor in tensors(pair))
-        )
-
-    fused, others = [], []
-    for pair in zip(gradients, variables):
-        (fused if suits(pair) else others).append(pair)
-    fused.sort(key=settings)
     with torch.no_grad():
-        for key, alike in itertools.groupby(fused, settings):
-            multiplier, decay, _ = key
-            weights, *rest = map(list, zip(*map(tensors, alike)))
-            rate = ops.cast(learning_rate, "float32") * multiplier
+        for (multiplier, decay, _), group in groups.items():
+            weights = group[0]
+            own_rate = rate * multiplier
             if decay:
-                torch._foreach_mul_(weights, 1 - rate * decay)
+                torch._foreach_mul_(weights, 1 - own_rate * decay)
             settled = torch.full((), SETTLED, device=weights[0].device)
             torch._fused_adamw_(
-                weights,
-                *rest,
+                *group,
                 max_exp_avg_sqs=[],
                 state_steps=[settled] * len(weights),
-                lr=rate * corrected,
+                lr=own_rate * corrected,
                 beta1=optimizer.beta_1,
                 beta2=optimizer.beta_2,
                 weight_decay=0.0,
@@ -87,3 +94,14 @@ def update_together(optimizer, gradients, variables, learning_rate):
             )
         for gradient, variable in others:
             optimizer.update_step(gradient, variable, learning_rate)
+
+
+def _suit(tensors):
+    import torch
+
+    weights = tensors[0]
+    return (
+        weights.device.type in ("cpu", "cuda")
+        and weights.dtype != torch.float64
+        and all(tensor.is_contiguous() for tensor in tensors)
+    )

@@ -9,15 +9,16 @@ from conftest import to_numpy
 from keras import ops
 from test_attention_core import value_and_gradients
 
-from keras_vit.layers.gelu import gelu_tanh
+from keras_vit.layers.fused import fused
+from keras_vit.layers.gelu import gelu_exact, gelu_tanh
 from keras_vit.layers.linear import linear
 
 # Half a unit in the last place of numbers around 1.
 UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
 
 
-def plain_gelu(x):
-    """The definition and its derivative, in float64."""
+def plain_tanh(x):
+    """GELU in the tanh form and its derivative, in float64."""
     root = math.sqrt(2 / math.pi)
     tanh = np.tanh(root * (x + 0.044715 * x**3))
     slope = root * (1 + 3 * 0.044715 * x**2)
@@ -27,16 +28,40 @@ def plain_gelu(x):
     )
 
 
+def plain_exact(x):
+    """GELU by the normal distribution and its density, in float64."""
+    distribution = np.array([math.erfc(-y / math.sqrt(2)) / 2 for y in x])
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    return x * distribution, distribution + x * density
+
+
+def as_in_fit(function):
+    """TensorFlow compiles what it does in a graph, and only that."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gelu_and_its_slope_equal_the_formula(dtype, training):
-    def gelu(x):
-        return gelu_tanh(x, training)
-
+@pytest.mark.parametrize(
+    "gelu, plain", [(gelu_tanh, plain_tanh), (gelu_exact, plain_exact)]
+)
+def test_gelu_and_its_slope_equal_the_formula(
+    gelu, plain, dtype, training, in_graph
+):
     x = ops.convert_to_tensor(np.linspace(-6, 6, 241), dtype)
     exact = to_numpy(ops.cast(x, "float32")).astype("float64")
-    actual = value_and_gradients(gelu, [x], ops.ones_like(x))
-    for got, want in zip(actual, plain_gelu(exact)):
+
+    def both(x):
+        function = lambda x: gelu(x, training)  # noqa: E731
+        return value_and_gradients(function, [x], ops.ones_like(x))
+
+    actual = as_in_fit(both)(x) if in_graph else both(x)
+    for got, want in zip(actual, plain(exact)):
         assert keras.backend.standardize_dtype(got.dtype) == dtype
         got = to_numpy(ops.cast(got, "float32"))
         # A dozen roundings of terms of the size of x, at most 6; one of the
@@ -48,6 +73,29 @@ def test_gelu_and_its_slope_equal_the_formula(dtype, training):
             bound += np.abs(exact) * (1 + exact**2 / 8)
         bound *= UNIT[dtype]
         assert (np.abs(got - want) <= bound).all()
+
+
+def test_tensorflow_compiles_chains_in_graphs_alone(monkeypatch):
+    """And leaves them as they are where it has no compiler, or eagerly."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the other backends have kernels or compile by themselves")
+    import tensorflow as tf
+
+    def kernels():
+        """How many compiled functions a new graph of the chain has."""
+        chain = fused(lambda x: x * x + 1)
+        shape = tf.TensorSpec((None, 4))
+        graph = tf.function(chain).get_concrete_function(shape).graph
+        nodes = graph.as_graph_def().node
+        return sum(n.attr["_XlaMustCompile"].b for n in nodes)
+
+    assert kernels() == 1
+    x = ops.convert_to_tensor([[1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(
+        to_numpy(tf.function(fused(lambda x: x * x + 1))(x)), [[2, 5, 10, 17]]
+    )
+    monkeypatch.setattr("keras_vit.layers.fused._can_compile", lambda: False)
+    assert kernels() == 0
 
 
 def dense(dtype):

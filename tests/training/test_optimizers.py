@@ -1,6 +1,7 @@
 """AdamW and SGD against NumPy, and the Keras machinery around them."""
 
 import json
+import math
 from contextlib import nullcontext
 
 import keras
@@ -119,6 +120,31 @@ def test_adamw_of_a_kernel_in_any_layout(dtype, layout):
         trained = keras.ops.convert_to_numpy(variable.value)
     expected = numpy_adam(start, steps, [0.01] * 3, 0.3, epsilon=0.1)
     np.testing.assert_allclose(trained, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [0.5, 50.0])
+def test_gradients_are_clipped_to_a_common_norm(largest, rng):
+    """To `largest / max(norm, largest)` of themselves, those given stay."""
+    shapes = [(3, 4), (5,)]
+    gradients = [rng.normal(size=shape) for shape in shapes]
+    norm = math.sqrt(sum((g**2).sum() for g in gradients))
+    assert 0.5 < norm < 50
+    variables = [keras.Variable(np.zeros(shape), name="x") for shape in shapes]
+    # With an epsilon this large a step is as large as the gradient, nearly;
+    # with a small one Adam's does not depend on its size.
+    optimizer = AdamW(1.0, 0.0, epsilon=1e6, global_clipnorm=largest)
+    optimizer.build(variables)
+    tensors = [keras.ops.convert_to_tensor(g, "float32") for g in gradients]
+    optimizer.apply(tensors)
+    share = largest / max(norm, largest)
+    for variable, tensor, gradient in zip(variables, tensors, gradients):
+        expected = numpy_adam(
+            0 * gradient, [share * gradient], [1.0], 0.0, epsilon=1e6
+        )
+        moved = keras.ops.convert_to_numpy(variable.value)
+        np.testing.assert_allclose(moved, expected, rtol=1e-5)
+        given = keras.ops.convert_to_numpy(tensor)
+        np.testing.assert_allclose(given, gradient, rtol=1e-6)
 
 
 def test_adamw_without_extras_is_keras_adam():
