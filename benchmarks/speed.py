@@ -7,7 +7,9 @@
 Every library runs in a process of its own (`contenders.py`). All of a row are
 built first and then run by turns, a few steps each, so that whatever else the
 machine does meets them alike; what is compared is the ratio within a round.
-Prints a table, and writes all the figures as JSON.
+With `--starts N` they are built N times, by turns as well, and the time to the
+end of the first step is a median too. Prints a table, and writes all figures as
+JSON.
 
 Peers: KerasHub, the official Flax model, and on PyTorch Hugging Face and timm,
 each where it is installed, or found in a folder given as
@@ -57,6 +59,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--starts", type=int, default=1)
     parser.add_argument("--peers", nargs="*", default=None)
     parser.add_argument("--path", nargs="*", default=[], metavar="PEER=DIR")
     parser.add_argument(
@@ -102,14 +105,23 @@ def main():
 
 def compare(backend, peers, job, options, paths):
     """Runs one row: this library and its peers, by turns."""
-    runners = {}
-    for name in ["keras_vit", *peers]:
-        if name != "keras_vit" and not present(name, paths):
+    names = ["keras_vit"]
+    for name in peers:
+        if present(name, paths):
+            names.append(name)
+        else:
             print(f"{name} is not installed: left out")
-            continue
-        runner = start(name, backend, job, paths)
-        if runner is not None:
-            runners[name] = runner
+    runners, starts = {}, {name: [] for name in names}
+    for _ in range(options.starts):
+        for runner in runners.values():
+            runner.close()
+        runners = {}
+        for name in names:
+            runner = start(name, backend, job, paths)
+            if runner is not None:
+                runners[name] = runner
+                began = runner.began
+                starts[name].append(began["build"] + began["first_step"])
     seconds = {
         (name, what): [] for name in runners for what in ("train", "infer")
     }
@@ -123,7 +135,13 @@ def compare(backend, peers, job, options, paths):
 
     rows = []
     for name, runner in runners.items():
-        row = {"backend": backend, "library": name, **job, **runner.began}
+        row = {
+            "backend": backend,
+            "library": name,
+            **job,
+            **runner.began,
+            "starts": starts[name],
+        }
         for what in ("train", "infer"):
             own = seconds["keras_vit", what]
             theirs = seconds[name, what]
@@ -267,7 +285,10 @@ def table(rows):
                 else f"{row[what]['keras_vit_is_faster_by']:.2f} x "
                 f"({row[what]['from']:.2f} to {row[what]['to']:.2f})"
             )
-        cells.append(f"{row['build'] + row['first_step']:.1f}")
+        starts = row["starts"]
+        cells.append(f"{statistics.median(starts):.1f}")
+        if len(starts) > 1:
+            cells[-1] += f" ({min(starts):.1f} to {max(starts):.1f})"
         cells.append(f"{row['peak_memory'] / 1e9:.2f}")
         if row.get("utilisation"):
             cells[4] += f" ({row['utilisation']:.0%} of peak)"

@@ -4,7 +4,8 @@ A kernel without tiling writes all scores down: `heads * tokens^2` numbers an
 image, 4.3 GB for 16,384 tokens and four heads in float32. A query needs one
 row of them. Here queries come in blocks, each of which forgets its scores
 (Rabe and Staats 2021, arXiv:2112.05682, without the split of the keys, so
-that the softmax is the plain one).
+that the softmax is the plain one), and head by head: one product of two large
+matrices at a time, in which all cores take part.
 """
 
 import keras
@@ -14,7 +15,7 @@ from keras_vit.layers.base import at_least_float32
 
 # Scores of one image beyond which blocks pay: 2^28 float32 are 1 GiB.
 LARGEST = 2**28
-# Scores of one block of one image: 2^24 float32 are 64 MiB.
+# Scores of one block of one head: 2^24 float32 are 64 MiB.
 BLOCK = 2**24
 
 
@@ -25,7 +26,7 @@ def chunked_attention(query, key, value, scale, block_size=None):
 
     The result is that of the formula row by row, and so is the gradient; the
     backward pass computes the scores of a block again. Memory beyond inputs
-    and output is `batch * heads * block_size * num_keys` numbers.
+    and output is `block_size * num_keys` numbers.
 
     Args:
         query: tensor of shape `(batch, num_queries, heads, dim)`.
@@ -33,14 +34,15 @@ def chunked_attention(query, key, value, scale, block_size=None):
         value: tensor of the shape of `key`.
         scale: factor of the logits.
         block_size: queries in a block. Defaults to what makes a block of
-            about `BLOCK` scores an image.
+            about `BLOCK` scores.
 
     Returns:
         A tensor of the shape of `query`.
     """
     num_queries, num_keys = query.shape[1], key.shape[1]
+    heads, dim = query.shape[2:]
     if block_size is None:
-        block_size = max(BLOCK // (query.shape[2] * num_keys), 1)
+        block_size = max(BLOCK // num_keys, 1)
     blocks = -(-num_queries // block_size)
     # Blocks of one size, with zeros behind the last query.
     size = -(-num_queries // blocks)
@@ -49,16 +51,27 @@ def chunked_attention(query, key, value, scale, block_size=None):
     dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
 
     def attend(queries, key, value):
-        logits = ops.einsum("bthk,bshk->bhts", queries, key)
-        scores = ops.softmax(ops.cast(logits, dtype) * scale, axis=-1)
-        scores = ops.cast(scores, value.dtype)
-        return ops.einsum("bhts,bshk->bthk", scores, value)
+        logits = ops.cast(ops.einsum("qk,sk->qs", queries, key), dtype)
+        scores = ops.cast(ops.softmax(logits * scale, axis=-1), value.dtype)
+        return ops.matmul(scores, value)
 
     attend = keras.remat(attend)
-    shape = (-1, blocks, size, *query.shape[2:])
-    by_block = ops.transpose(ops.reshape(padded, shape), (1, 0, 2, 3, 4))
-    x = ops.map(lambda queries: attend(queries, key, value), by_block)
-    x = ops.reshape(
-        ops.transpose(x, (1, 0, 2, 3, 4)), (-1, blocks * size, *query.shape[2:])
+
+    def attend_in_blocks(head):
+        queries, key, value = head
+        return ops.map(lambda block: attend(block, key, value), queries)
+
+    def by_head(x, *shape):
+        turned = ops.transpose(x, (0, 2, 1, 3))
+        return ops.reshape(turned, (-1, *shape, dim))
+
+    x = ops.map(
+        attend_in_blocks,
+        (
+            by_head(padded, blocks, size),
+            by_head(key, num_keys),
+            by_head(value, num_keys),
+        ),
     )
-    return x[:, :num_queries]
+    x = ops.reshape(x, (-1, heads, blocks * size, dim))
+    return ops.transpose(x, (0, 2, 1, 3))[:, :num_queries]

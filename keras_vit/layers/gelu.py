@@ -24,7 +24,7 @@ def gelu_tanh(x, training=True):
 
         s + x s (1 - s) (a + 3 b x^2)
 
-    PyTorch has a kernel for it, and TensorFlow's graph fuses the usual formula
+    PyTorch has kernels for it, and TensorFlow's graph fuses the usual formula
     with the matrix product in front of it where no gradient is asked for.
     Elsewhere, a power and a dozen elementwise steps back through it become a
     few products.
@@ -38,6 +38,11 @@ def gelu_tanh(x, training=True):
         A tensor of the shape and dtype of `x`.
     """
     backend = keras.backend.backend()
+    if backend == "torch":
+        from keras_vit.layers import torch_kernels
+
+        if torch_kernels.suit(x):
+            return torch_kernels.gelu_tanh(x)
     if backend == "torch" or (backend == "tensorflow" and not training):
         return ops.gelu(x, approximate=True)
     return _with_gradient(_tanh_form, _tanh_gradient)(x)

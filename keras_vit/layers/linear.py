@@ -12,8 +12,13 @@ import math
 import keras
 from keras import ops
 
+from keras_vit.layers.gelu import gelu_exact, gelu_tanh
 
-def linear(layer, x, activation=None):
+# What PyTorch's kernels call them.
+GELUS = {gelu_tanh: "tanh", gelu_exact: "none"}
+
+
+def linear(layer, x, activation=None, training=None):
     """Calls a built `Dense` or `EinsumDense` layer, faster where it can be.
 
     Args:
@@ -21,10 +26,12 @@ def linear(layer, x, activation=None):
             whose equation sums over the last axes of its input and the first
             of its kernel, with a bias over all others or none.
         x: tensor of at least rank 2.
-        activation: elementwise function of a tensor of any shape, or `None`.
+        activation: elementwise function of a tensor of any shape and
+            `training`, or `None`.
+        training: whether a gradient will be asked for, for `activation`.
 
     Returns:
-        What `activation(layer(x))` returns.
+        What `activation(layer(x), training)` returns.
     """
     backend = keras.backend.backend()
     activation = activation or _identity
@@ -33,9 +40,9 @@ def linear(layer, x, activation=None):
         or layer.quantization_mode is not None
         or layer.lora_enabled
     ):
-        return activation(layer(x))
+        return activation(layer(x), training)
     if backend == "torch":
-        return _linear_on_torch(layer, x, activation)
+        return _linear_on_torch(layer, x, activation, training)
     kernel, bias = ops.convert_to_tensor(layer.kernel), layer.bias
     inner = _axes_summed_over(layer)
     x = ops.cast(x, layer.compute_dtype)
@@ -45,25 +52,33 @@ def linear(layer, x, activation=None):
     rows = ops.matmul(ops.reshape(x, (-1, kernel.shape[0])), kernel)
     if bias is not None:
         rows = ops.add(rows, ops.reshape(bias, (-1,)))
-    return ops.reshape(activation(rows), (*lead, *outer))
+    return ops.reshape(activation(rows, training), (*lead, *outer))
 
 
-def _linear_on_torch(layer, x, activation):
+def _linear_on_torch(layer, x, activation, training):
     """By PyTorch's functions: Keras' take longer to call than small products.
 
     (They look for symbols in their arguments first, each time.)
     """
-    from torch.nn.functional import linear
+    import torch
+
+    from keras_vit.layers import torch_kernels
 
     kernel, inner = layer.kernel.value, _axes_summed_over(layer)
     outer = kernel.shape[inner:]
     kernel = kernel.flatten(0, inner - 1).flatten(1)
     bias = None if layer.bias is None else layer.bias.value.flatten()
     x = x.to(kernel.dtype).flatten(-inner)
-    return activation(linear(x, kernel.T, bias)).unflatten(-1, outer)
+    if torch_kernels.suit(x, kernel):
+        gelu = None if torch.is_grad_enabled() else GELUS.get(activation)
+        x = torch_kernels.linear(x, kernel, bias, gelu)
+        activation = _identity if gelu else activation
+    else:
+        x = torch.nn.functional.linear(x, kernel.T, bias)
+    return activation(x, training).unflatten(-1, outer)
 
 
-def _identity(x):
+def _identity(x, training):
     return x
 
 

@@ -4,8 +4,6 @@ Dosovitskiy et al. 2021, equation 3; SwiGLU: Shazeer 2020, arXiv:2002.05202
 (used by DINOv2's giant and later models).
 """
 
-import functools
-
 import keras
 from keras import ops
 
@@ -20,6 +18,7 @@ from keras_vit.layers.gelu import gelu_exact, gelu_tanh
 from keras_vit.layers.linear import linear
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "swiglu")
+GELUS = {"gelu_tanh": gelu_tanh, "gelu": gelu_exact}
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -97,13 +96,11 @@ class MLP(Layer):
 
     def call(self, tokens, training=None):
         if self.activation == "swiglu":
-            x = linear(self.gate, tokens, ops.silu)
+            x = ops.silu(linear(self.gate, tokens))
             x = x * linear(self.hidden, tokens)
         else:
-            tanh = self.activation == "gelu_tanh"
-            gelu = gelu_tanh if tanh else gelu_exact
-            gelu = functools.partial(gelu, training=training)
-            x = linear(self.hidden, tokens, gelu)
+            gelu = GELUS[self.activation]
+            x = linear(self.hidden, tokens, gelu, training)
         if self.dropout:
             x = self.hidden_dropout(x, training=training)
         return linear(self.output_projection, x)

@@ -140,7 +140,7 @@ class AdamW(keras.optimizers.Adam):
         if keras.backend.backend() == "torch" and self._clips_by_global_norm():
             from keras_vit.training.torch_updates import clip_together
 
-            return clip_together(grads, self.global_clipnorm)
+            return clip_together(self, grads)
         return super()._clip_gradients(grads)
 
     def _clips_by_global_norm(self):

@@ -33,34 +33,45 @@ def test_equals_the_formula(block_size, rng):
 
 
 class Attention(keras.layers.Layer):
-    """Queries that are weights, so that training shows their gradient."""
+    """All three are weights, so that training shows their gradients."""
 
     def build(self, shape):
-        self.query = self.add_weight(name="query", shape=shape[1:])
+        self.parts = [
+            self.add_weight(name=name, shape=(tokens, 3, 4))
+            for name, tokens in (("query", 7), ("key", 5), ("value", 5))
+        ]
 
     def call(self, x):
-        query = ops.broadcast_to(self.query, ops.shape(x))
-        return chunked_attention(query, x, x, 0.5, block_size=2)
+        batch = ops.shape(x)[0]
+        parts = [
+            ops.broadcast_to(part, (batch, *part.shape)) for part in self.parts
+        ]
+        return chunked_attention(*parts, 0.5, block_size=2)
 
 
-def test_gradient_is_that_of_the_formula(rng):
-    x = rng.normal(size=SHAPE).astype("float32")
-    inputs = keras.Input(SHAPE[1:])
+def test_gradients_are_those_of_the_formula(rng):
+    inputs = keras.Input((1,))
     model = keras.Model(inputs, Attention()(inputs))
-    start = rng.normal(size=SHAPE[1:])
-    model.set_weights([start])
+    start = [rng.normal(size=part.shape) for part in model.weights]
+    model.set_weights(start)
+    targets = rng.normal(size=SHAPE)
 
-    def loss(query):
-        return np.mean(plain(np.stack([query] * 2), x, x, 0.5) ** 2)
+    def loss(parts):
+        outputs = plain(*(np.stack([part] * 2) for part in parts), 0.5)
+        return np.mean((outputs - targets) ** 2)
 
     # A step of SGD with rate 1 goes by the gradient.
     model.compile(keras.optimizers.SGD(1.0), "mse")
-    model.train_on_batch(x, np.zeros(SHAPE, "float32"))
-    moved = start - model.get_weights()[0]
+    model.train_on_batch(np.zeros((2, 1)), targets)
     step = 1e-5
-    for place in [(0, 0, 0), (3, 1, 2), (6, 2, 3)]:
-        nudge = np.zeros(SHAPE[1:])
-        nudge[place] = step
-        slope = (loss(start + nudge) - loss(start - nudge)) / (2 * step)
-        assert abs(slope) > 1e-6
-        np.testing.assert_allclose(moved[place], slope, rtol=1e-3, atol=1e-7)
+    for part, after in enumerate(model.get_weights()):
+        for place in [(0, 0, 0), (3, 1, 2), (4, 2, 3)]:
+            nudge = [np.zeros_like(weights) for weights in start]
+            nudge[part][place] = step
+            up = loss([w + n for w, n in zip(start, nudge)])
+            down = loss([w - n for w, n in zip(start, nudge)])
+            slope = (up - down) / (2 * step)
+            assert abs(slope) > 1e-6
+            np.testing.assert_allclose(
+                start[part][place] - after[place], slope, rtol=1e-3, atol=1e-7
+            )

@@ -120,7 +120,7 @@ def without_bias(dtype):
 
 @pytest.mark.parametrize("make", [dense, heads_out, heads_in, without_bias])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("activation", [None, ops.relu])
+@pytest.mark.parametrize("activation", [None, lambda x, training: ops.relu(x)])
 def test_linear_equals_the_sum_of_products(make, policy, activation, rng):
     layer = make(policy)
     shape = (3, 5, 2, 4) if make is heads_in else (3, 5, 8)

@@ -147,12 +147,14 @@ def test_gradients_are_clipped_to_a_common_norm(largest, rng):
         np.testing.assert_allclose(given, gradient, rtol=1e-6)
 
 
-def test_adamw_without_extras_is_keras_adam():
+@pytest.mark.parametrize("clipping", [{}, {"global_clipnorm": 0.1}])
+def test_adamw_without_extras_is_keras_adam(clipping):
     ours, theirs = tiny_model(), tiny_model()
     images, labels = batch()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    ours.compile(AdamW(0.01, weight_decay=0.0), loss)
-    theirs.compile(keras.optimizers.Adam(0.01), loss)
+    settings = {"epsilon": 0.1, **clipping}
+    ours.compile(AdamW(0.01, weight_decay=0.0, **settings), loss)
+    theirs.compile(keras.optimizers.Adam(0.01, **settings), loss)
     for model in (ours, theirs):
         model.fit(images, labels, epochs=4, verbose=0)
     for path, value in weights_of(theirs).items():
