@@ -13,8 +13,6 @@ from keras import ops
 from keras_vit.layers.base import at_least_float32
 from keras_vit.layers.chunked_attention import LARGEST, chunked_attention
 
-LOWEST = -3e38  # below every score in float32
-
 
 def attend(query, key, value, scale):
     """Lets each query gather values by its likeness to the keys.
@@ -75,47 +73,43 @@ def _has_too_many_scores(query, key):
 def attend_in_closed_form(query, key, value, scale):
     """The plain formula, with softmax undone in the backward pass by itself.
 
-    With `e = exp(z - max z)` and `s` its sum over keys, `output = e v / s`:
-    rows are divided where they are `head_dim` wide, not `num_tokens`. For an
-    upstream gradient `g`, with `h = g / s` and `m(.)` the sum over `head_dim`:
+    With `p = softmax(z)`, `output = p v`, and for an upstream gradient `g`,
+    with `m(.)` the sum over `head_dim`:
 
-        dvalue = e^T h
-        dz     = e * (h v^T - m(h * output))
+        dvalue = p^T g
+        dz     = p * (g v^T - m(g * output))
 
     the last term being the sum over keys that the gradient of a softmax takes
-    (Dao et al. 2022, arXiv:2205.14135, appendix B.2). `e` is all of the size
-    of the scores that is kept for the backward pass.
+    (Dao et al. 2022, arXiv:2205.14135, appendix B.2). `p` is all of the size
+    of the scores that is kept for the backward pass. Or `e = p s`, see
+    `_softmax`: then `output` and `g` are divided by `s` in its place.
 
     Heads come first within: products of matrices that lie side by side take
     XLA half the time on a CPU.
     """
     dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
 
-    # Spares TensorFlow a check, which an empty batch fails. Where it is not
-    # needed it is in the way: jax2onnx does not know it.
-    floor = {}
-    if keras.backend.backend() == "tensorflow":
-        floor = {"initial": LOWEST}
-
     @ops.custom_gradient
     def attention(query, key, value):
         low = query.dtype
         query, key, value = map(_turned, (query * scale, key, value))
         logits = ops.cast(_product("qk,sk->qs", query, key), dtype)
-        top = ops.max(logits, axis=-1, keepdims=True, **floor)
-        raised = ops.exp(logits - top)
-        share = 1 / ops.sum(raised, axis=-1, keepdims=True)
-        raised = ops.cast(raised, low)
-        output = ops.cast(_product("qs,sk->qk", raised, value), dtype) * share
+        scores, share = _softmax(logits)
+        scores = ops.cast(scores, low)
+        output = ops.cast(_product("qs,sk->qk", scores, value), dtype)
+        if share is not None:
+            output = output * share
 
         def gradient(*args, upstream=None):
             g = _turned(args[0] if upstream is None else upstream)
-            h = ops.cast(g, dtype) * share
-            offset = ops.sum(h * output, axis=-1, keepdims=True)
-            h = ops.cast(h, low)
-            dvalue = _product("qs,qk->sk", raised, h)
-            dlogits = ops.cast(_product("qk,sk->qs", h, value), dtype)
-            dlogits = ops.cast(raised, dtype) * (dlogits - offset)
+            g = ops.cast(g, dtype)
+            if share is not None:
+                g = g * share
+            offset = ops.sum(g * output, axis=-1, keepdims=True)
+            g = ops.cast(g, low)
+            dvalue = _product("qs,qk->sk", scores, g)
+            dlogits = ops.cast(_product("qk,sk->qs", g, value), dtype)
+            dlogits = ops.cast(scores, dtype) * (dlogits - offset)
             dlogits = ops.cast(dlogits, low)
             dquery = _product("qs,sk->qk", dlogits, key) * scale
             dkey = _product("qs,qk->sk", dlogits, query)
@@ -124,6 +118,18 @@ def attend_in_closed_form(query, key, value, scale):
         return _turned(ops.cast(output, low)), gradient
 
     return attention(query, key, value)
+
+
+def _softmax(logits):
+    """Returns scores and `None`, or `e = exp(z - max z)` and `1 / sum e`.
+
+    TensorFlow has one kernel for the softmax. To XLA a division is a pass of
+    its own, which is shorter over rows `head_dim` wide than over scores.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return ops.softmax(logits, axis=-1), None
+    raised = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    return raised, 1 / ops.sum(raised, axis=-1, keepdims=True)
 
 
 def _turned(x):
