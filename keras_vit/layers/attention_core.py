@@ -4,7 +4,7 @@ Vaswani et al. 2017, arXiv:1706.03762, equation 1. Where the backend has a
 fused kernel that pays, that is what runs. Elsewhere (TensorFlow, and JAX on a
 CPU) the same is computed here with its gradient in closed form: what automatic
 differentiation makes of it takes a tenth more of a whole training step. Where
-there are more scores than memory should hold, queries go block by block.
+there are more scores than memory should hold, heads and queries go by blocks.
 """
 
 import keras
