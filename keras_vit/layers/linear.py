@@ -4,8 +4,8 @@ Keras multiplies and adds a bias in two steps, and writes the projections of
 attention, whose kernels have heads, as an einsum. XLA sees through both.
 TensorFlow and PyTorch without a compiler do not: there the kernel is seen as a
 matrix, and PyTorch adds the bias while it multiplies. TensorFlow's graph does
-so too, and applies GELU besides, where these follow one another at once; PyTorch
-does so by the kernels of `torch_kernels`.
+so too, and applies GELU besides, where these follow one another at once. So
+does PyTorch by the kernels of `torch_kernels`.
 """
 
 import math
