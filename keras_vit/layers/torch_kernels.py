@@ -71,10 +71,8 @@ def _multiply(x, kernel, bias, gelu=None):
     import torch
 
     attributes = ("none", [], "") if gelu is None else ("gelu", [], gelu)
-    # Strides of zero, as of a broadcast gradient, are not known to oneDNN.
-    return torch.ops.mkldnn._linear_pointwise(
-        x.contiguous(), kernel.T, bias, *attributes
-    )
+    product = torch.ops.mkldnn._linear_pointwise
+    return product(x, kernel.T, bias, *attributes)
 
 
 def _gelu(x):

@@ -85,6 +85,25 @@ def test_product_and_gelu_in_one(gelu, form, tensors):
     assert torch.allclose(actual.double(), expected, atol=4 * ATOL)
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.randn(3, 1, 8).expand(3, 5, 8),
+        torch.randn(3, 5, 1).expand(3, 5, 8),
+        torch.randn(8, 5, 3).transpose(0, 2),
+        torch.randn(3, 5, 16)[..., ::2],
+        torch.randn(3, 7, 8)[:, 2:],
+    ],
+)
+def test_any_strides(x):
+    kernel = torch.randn(8, 6)
+    with torch.no_grad():
+        actual = torch_kernels.linear(x, kernel)
+    expected = x.double() @ kernel.double()
+    scale = float(expected.abs().max())
+    assert torch.allclose(actual.double(), expected, atol=ATOL * scale)
+
+
 @pytest.mark.parametrize("shape", [(0, 5, 8), (2, 0, 8), (1, 1, 8), (8,)])
 def test_odd_shapes(shape):
     kernel = torch.ones(8, 6, requires_grad=True)
