@@ -119,7 +119,7 @@ def measure():
     import numpy as np
 
     import keras_vit
-    from keras_vit.serving import PAIRS, RUNTIMES, SUFFIXES
+    from keras_vit.serving.export import PAIRS, RUNTIMES, SUFFIXES
 
     backend = keras.backend.backend()
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.linear_model import RidgeClassifier
 
 import keras_vit
-from keras_vit.evaluation.few_shot import nested_subsets
+from keras_vit.transfer_learning.few_shot import nested_subsets
 
 CLASSES, IMAGES, TEST_IMAGES, DIM = 1000, 10, 2, 768
 SHOTS, SEEDS, L2 = (1, 2, 3, 5, 10), (0, 1, 2), 1024

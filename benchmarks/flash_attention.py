@@ -25,7 +25,7 @@ def on_jax(tokens):
     import jax
     import jax.numpy as jnp
 
-    from keras_vit.layers.attention_core import attend
+    from keras_vit.ops.attention import attend
 
     if jax.devices()[0].platform != "gpu":
         return None
@@ -43,7 +43,7 @@ def on_torch(tokens):
     """Kernels that ran."""
     import torch
 
-    from keras_vit.layers.attention_core import attend
+    from keras_vit.ops.attention import attend
 
     if not torch.cuda.is_available():
         return None

@@ -4,9 +4,9 @@
     python benchmarks/preset_card.py --folder outputs/cifar100
 
 Takes the weights, the log and the settings from `--folder` into
-`keras_vit/weights/cifar100`, loads the model as a user does, looks at the test
-set and writes what it saw: `figures.json`, `curves.svg` and `README.md`, the
-card. Without `--folder` it measures what is there, and only what
+`keras_vit/checkpoints/cifar100`, loads the model as a user does, looks at the
+test set and writes what it saw: `figures.json`, `curves.svg` and `README.md`,
+the card. Without `--folder` it measures what is there, and only what
 `figures.json` does not have yet.
 """
 
@@ -24,7 +24,7 @@ from transfer_page import spread, table
 
 import keras_vit
 
-PACKAGED = pathlib.Path(keras_vit.__file__).parent / "weights" / "cifar100"
+PACKAGED = pathlib.Path(keras_vit.__file__).parent / "checkpoints" / "cifar100"
 CARRIED = ("model.safetensors", "log.csv", "settings.json")
 # For other sizes: images of one epoch of fine-tuning, and the learning rate.
 # Twice the edge is further from what the stem has learnt, and takes more.
@@ -33,7 +33,7 @@ FINE_TUNING = {48: (10_000, 1e-4), 64: (25_000, 3e-4)}
 
 def fine_tuned(size, options):
     """Accuracies at a size before and after one epoch of fine-tuning."""
-    (images, labels), (x_test, y_test) = keras_vit.datasets.load("cifar100")
+    (images, labels), (x_test, y_test) = keras_vit.data.load("cifar100")
     count, learning_rate = FINE_TUNING[size]
     rows = np.random.default_rng(0).permutation(len(images))[:count]
     keras.utils.set_random_seed(0)
@@ -46,7 +46,7 @@ def fine_tuned(size, options):
         enlarged(images[rows], size),
         one_hot(labels[rows]),
         batch_size=64,
-        augment=keras_vit.CropAndFlip(padding=size // 8),
+        augment=keras_vit.data.CropAndFlip(padding=size // 8),
     )
     model.compile(
         **keras_vit.recipes.adamw(
@@ -77,7 +77,7 @@ def measure(options):
             path.write_text(json.dumps(figures, indent=2) + "\n")
 
     def accuracy():
-        _, test = keras_vit.datasets.load("cifar100")
+        _, test = keras_vit.data.load("cifar100")
         return accuracy_of(keras_vit.ViT("R20+Mi/4", weights="cifar100"), *test)
 
     missing("backend", keras.backend.backend)

@@ -78,14 +78,14 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(options.seed)
-    (images, labels), _ = keras_vit.datasets.load("cifar100")
+    (images, labels), _ = keras_vit.data.load("cifar100")
     order = np.random.default_rng(options.seed).permutation(len(images))
     held_out, kept = order[:NUM_VALIDATION], order[NUM_VALIDATION:]
     train = keras_vit.ArrayDataset(
         images[kept],
         one_hot(labels[kept]),
         options.batch_size,
-        augment=keras_vit.CropAndFlip(padding=4),
+        augment=keras_vit.data.CropAndFlip(padding=4),
         seed=options.seed,
     )
 

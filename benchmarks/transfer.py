@@ -28,7 +28,7 @@ import numpy as np
 from transfer_page import write_page
 
 import keras_vit
-from keras_vit.evaluation.few_shot import nested_subsets
+from keras_vit.transfer_learning.few_shot import nested_subsets
 
 VARIANT = "R20+Mi/4"
 SHOTS, SEEDS = (1, 5, 10, 25), (0, 1, 2)
@@ -57,12 +57,12 @@ def masked(images, epochs, folder, dtype=None):
     if file.is_file():
         backbone.load_weights(file)
         return backbone, json.loads(log.read_text())
-    model = keras_vit.masked_patch_model(backbone, seed=0)
+    model = keras_vit.pretraining.masked_patch_model(backbone, seed=0)
     data = keras_vit.ArrayDataset(
         images,
         np.zeros(len(images), "int64"),  # not looked at
         PRETRAINING_BATCH,
-        augment=keras_vit.CropAndFlip(padding=4),
+        augment=keras_vit.data.CropAndFlip(padding=4),
     )
     model.compile(
         **keras_vit.recipes.masked_patches(
@@ -133,12 +133,12 @@ def finetuned(start, data, rates, steps, name, folder):
                 images[turns],
                 labels[turns],
                 BATCH,
-                augment=keras_vit.CropAndFlip(padding=4),
+                augment=keras_vit.data.CropAndFlip(padding=4),
                 seed=seed,
             )
 
         if rate is None:
-            found = keras_vit.grid_search(
+            found = keras_vit.transfer_learning.grid_search(
                 compiled,
                 (images[rows], labels[rows]),
                 {"learning_rate": rates},
@@ -188,7 +188,7 @@ def enlarged(images, size=LARGER_SIZE):
 def few_shot_figures(dtype=None):
     """Few-shot accuracies on CIFAR-10 of the network, trained or not, and of
     raw pixels."""
-    data = keras_vit.datasets.load("cifar10")
+    data = keras_vit.data.load("cifar10")
     keras.utils.set_random_seed(1)
     flat = [
         (images.reshape(len(images), -1) / 255, labels)
@@ -202,7 +202,7 @@ def few_shot_figures(dtype=None):
 
 
 def part_a(options, folder):
-    _, test = keras_vit.datasets.load("cifar100")
+    _, test = keras_vit.data.load("cifar100")
     model = pretrained(options.dtype)
     return {
         "parameters": model.count_params(),
@@ -212,7 +212,7 @@ def part_a(options, folder):
 
 
 def part_b(options, folder):
-    data = keras_vit.datasets.load("cifar10")
+    data = keras_vit.data.load("cifar10")
     trained = pretrained(options.dtype)
     arms = {
         "scratch": lambda: build(10, options.dtype),
@@ -231,10 +231,10 @@ def part_b(options, folder):
 
 
 def part_c(options, folder):
-    (images, _), _ = keras_vit.datasets.load("cifar100")
+    (images, _), _ = keras_vit.data.load("cifar100")
     keras.utils.set_random_seed(2)
     trained, log = masked(images, options.masked_epochs, folder, options.dtype)
-    data = keras_vit.datasets.load("cifar10")
+    data = keras_vit.data.load("cifar10")
     return {
         "epochs": options.masked_epochs,
         "steps": options.steps,
@@ -253,9 +253,9 @@ def part_c(options, folder):
 
 def part_d(options, folder):
     trained = pretrained(options.dtype)
-    _, (x_test, y_test) = keras_vit.datasets.load("cifar100")
+    _, (x_test, y_test) = keras_vit.data.load("cifar100")
     larger = keras_vit.change_resolution(trained, LARGER_SIZE)
-    train, test = keras_vit.datasets.load("cifar10")
+    train, test = keras_vit.data.load("cifar10")
     data = tuple((enlarged(images), labels) for images, labels in (train, test))
     return {
         "steps": options.steps,

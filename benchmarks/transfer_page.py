@@ -99,7 +99,7 @@ makes every figure of this page; `--part a` makes those of one part, and parts
 may run side by side. The
 network is `R20+Mi/4`, a hybrid of 1.6 million parameters, and the pre-trained
 one is `keras_vit.ViT("R20+Mi/4", weights="cifar100")`, whose
-[card](../keras_vit/weights/cifar100/README.md) says how it was made. Images
+[card](../keras_vit/checkpoints/cifar100/README.md) says how it was made. Images
 have 32 x 32 pixels; the arithmetic is `{first["dtype"]}` on
 {first["backend"]}. Minutes are of one
 core of a shared x86 machine, without pauses; a part that was stopped counts its
@@ -145,7 +145,7 @@ def _finetuning(b):
 
 500 images of CIFAR-10, 50 of each class, {b["steps"]} steps of 64, AdamW. The
 learning rate is one of {rates}, chosen for each row by
-`keras_vit.grid_search` on a fifth of the first seed's training images
+`transfer_learning.grid_search` on a fifth of the first seed's training images
 ({b["minutes"]:.1f} minutes).
 
 {table(["start", "rate", "accuracy"], rows)}
@@ -184,7 +184,7 @@ def _masked(c, a, b):
     return f"""    python benchmarks/transfer.py --part c \\
         --masked-epochs {c["epochs"]} {_settings(b or c)}
 
-`keras_vit.masked_patch_model` on the images of CIFAR-100 without their labels
+`pretraining.masked_patch_model` on the images of CIFAR-100 without their labels
 for {c["epochs"]} epochs. In the last it names the mean colour, one of 512, of
 {accuracy} % of the corrupted patches ({c["minutes"]:.1f} minutes).
 

@@ -28,7 +28,7 @@ def table():
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in NAMES:
-        variant = keras_vit.parse_variant(name)
+        variant = keras_vit.variants.parse_variant(name)
         cost = keras_vit.cost(variant)
         rows.append(
             f"| `{name}` | {variant.num_layers} | {variant.hidden_dim} "

@@ -13,7 +13,7 @@ ROOT = DOCS.parent
 MADE = (
     "api", "tutorials", "benchmarks", "keras_vit", "CHANGELOG.md", "LICENSE"
 )  # fmt: skip
-CARD = pathlib.Path("keras_vit", "weights", "cifar100")
+CARD = pathlib.Path("keras_vit", "checkpoints", "cifar100")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
 
 

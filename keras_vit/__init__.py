@@ -1,117 +1,125 @@
-"""Vision Transformers for Keras 3, on TensorFlow, JAX and PyTorch."""
+"""Vision Transformers for Keras 3, on TensorFlow, JAX and PyTorch.
 
-from keras_vit import datasets, introspection, layers
-from keras_vit.evaluation import (
-    Cost,
-    FewShotEvaluation,
-    FewShotResult,
-    RealAccuracy,
-    VTABScores,
-    VTABTask,
-    cost,
-    exaflops,
-    few_shot,
-    linear_probe,
-    nearest_neighbors,
-    real_labels,
-    vtab,
-    vtab_finetuning,
-)
-from keras_vit.inference import check_labels, evaluate, predict
-from keras_vit.introspection import explore, plot
-from keras_vit.models import (
-    ResNet,
-    ViT,
-    distillation_model,
-    feature_extractor,
-    feature_map,
-    feature_pyramid,
-    masked_autoencoder,
-    masked_patch_model,
-    segmentation_model,
-)
-from keras_vit.serving import export
-from keras_vit.training import (
-    ArrayDataset,
-    CropAndFlip,
-    GridSearch,
-    augmentation,
+This page has what a first week needs. Everything else is one step down, in the
+room of what you are doing: `layers`, `models`, `checkpoints`, `resize`, `data`,
+`training`, `recipes`, `distribution`, `pretraining`, `transfer_learning`,
+`costs`, `introspection`, `plot`, `serving`, and `hub` for KerasHub.
+"""
+
+from keras_vit import (
+    checkpoints,
+    costs,
+    data,
     distribution,
-    enable_lora,
-    freeze,
-    grid_search,
-    layer_wise_learning_rates,
+    introspection,
+    layers,
+    models,
+    plot,
+    pretraining,
     recipes,
-    transfer,
+    resize,
+    serving,
+    training,
+    transfer_learning,
+    variants,
 )
-from keras_vit.variants import Variant, parse_variant
-from keras_vit.weights import (
+from keras_vit._deprecation import moved
+from keras_vit.checkpoints import (
     CheckpointError,
-    DownloadError,
-    Preset,
-    change_patch_size,
-    change_resolution,
     decode_predictions,
     export_checkpoint,
     load_checkpoint,
     presets,
 )
+from keras_vit.costs import cost
+from keras_vit.data import ArrayDataset, ImageFolder, augmentation
+from keras_vit.models import (
+    ResNet,
+    ViT,
+    feature_extractor,
+    segmentation_model,
+)
+from keras_vit.plot import explore
+from keras_vit.resize import change_resolution
+from keras_vit.serving import evaluate, export, predict
+from keras_vit.transfer_learning import few_shot, freeze, transfer
+from keras_vit.variants import Variant
 
 __all__ = [
     "ArrayDataset",
     "CheckpointError",
-    "Cost",
-    "CropAndFlip",
-    "DownloadError",
-    "FewShotEvaluation",
-    "FewShotResult",
-    "GridSearch",
-    "Preset",
-    "RealAccuracy",
+    "ImageFolder",
     "ResNet",
-    "VTABScores",
-    "VTABTask",
     "Variant",
     "ViT",
     "augmentation",
-    "change_patch_size",
     "change_resolution",
-    "check_labels",
+    "checkpoints",
     "cost",
-    "datasets",
+    "costs",
+    "data",
     "decode_predictions",
-    "distillation_model",
     "distribution",
-    "enable_lora",
     "evaluate",
-    "exaflops",
     "explore",
     "export",
     "export_checkpoint",
     "feature_extractor",
-    "feature_map",
-    "feature_pyramid",
     "few_shot",
     "freeze",
-    "grid_search",
     "introspection",
-    "layer_wise_learning_rates",
     "layers",
-    "linear_probe",
     "load_checkpoint",
-    "masked_autoencoder",
-    "masked_patch_model",
-    "nearest_neighbors",
-    "parse_variant",
+    "models",
     "plot",
     "predict",
     "presets",
-    "real_labels",
+    "pretraining",
     "recipes",
+    "resize",
     "segmentation_model",
+    "serving",
+    "training",
     "transfer",
-    "vtab",
-    "vtab_finetuning",
+    "transfer_learning",
+    "variants",
 ]
 
 __version__ = "0.1.0"
+
+# Names that stood on this page once.
+__getattr__ = moved(
+    __name__,
+    {
+        "Cost": "keras_vit.costs.Cost",
+        "CropAndFlip": "keras_vit.data.CropAndFlip",
+        "DownloadError": "keras_vit.checkpoints.DownloadError",
+        "FewShotEvaluation": "keras_vit.transfer_learning.FewShotEvaluation",
+        "FewShotResult": "keras_vit.transfer_learning.FewShotResult",
+        "GridSearch": "keras_vit.transfer_learning.GridSearch",
+        "Preset": "keras_vit.checkpoints.Preset",
+        "RealAccuracy": "keras_vit.transfer_learning.RealAccuracy",
+        "VTABScores": "keras_vit.transfer_learning.VTABScores",
+        "VTABTask": "keras_vit.transfer_learning.VTABTask",
+        "change_patch_size": "keras_vit.resize.change_patch_size",
+        "check_labels": "keras_vit.data.check_labels",
+        "datasets": "keras_vit.data",
+        "distillation_model": "keras_vit.pretraining.distillation_model",
+        "enable_lora": "keras_vit.transfer_learning.enable_lora",
+        "exaflops": "keras_vit.costs.exaflops",
+        "feature_map": "keras_vit.models.feature_map",
+        "feature_pyramid": "keras_vit.models.feature_pyramid",
+        "grid_search": "keras_vit.transfer_learning.grid_search",
+        "layer_wise_learning_rates": (
+            "keras_vit.transfer_learning.layer_wise_learning_rates"
+        ),
+        "linear_probe": "keras_vit.transfer_learning.linear_probe",
+        "masked_autoencoder": "keras_vit.pretraining.masked_autoencoder",
+        "masked_patch_model": "keras_vit.pretraining.masked_patch_model",
+        "nearest_neighbors": "keras_vit.transfer_learning.nearest_neighbors",
+        "parse_variant": "keras_vit.variants.parse_variant",
+        "real_labels": "keras_vit.transfer_learning.real_labels",
+        "vtab": "keras_vit.transfer_learning.vtab",
+        "vtab_finetuning": "keras_vit.transfer_learning.vtab_finetuning",
+    },
+)

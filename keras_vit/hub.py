@@ -26,7 +26,7 @@ class Backbone(keras_hub.models.FeaturePyramidBackbone):
 
     Args:
         model: a functional `keras.Model` from images to a map of rank 4: what
-            `keras_vit.feature_map`, `keras_vit.feature_pyramid` or a
+            `models.feature_map`, `models.feature_pyramid` or a
             `keras_vit.ResNet` cut at a stage gives. Its layers are shared.
         **kwargs: `name` and `trainable`.
 
@@ -37,7 +37,7 @@ class Backbone(keras_hub.models.FeaturePyramidBackbone):
 
     ```python
     vit = keras_vit.ViT("B/16", weights="augreg_i21k", num_classes=None)
-    backbone = keras_vit.hub.Backbone(keras_vit.feature_map(vit))
+    backbone = keras_vit.hub.Backbone(keras_vit.models.feature_map(vit))
     classifier = keras_hub.models.ImageClassifier(backbone, num_classes=37)
     classifier.fit(images, labels)
     backbone.save_to_preset("my_backbone")

@@ -9,8 +9,10 @@ section 4.1 and `vit_jax/configs/models.py`. ResNets: He et al. 2016.
 
 import dataclasses
 
-from keras_vit.layers.arguments import check_pair, check_positive
+from keras_vit.arguments import check_pair, check_positive
 from keras_vit.layers.residual_unit import GROUPS
+
+__all__ = ["Variant", "parse_resnet", "parse_variant"]
 
 ROOT_WIDTH = 64  # channels of a ResNet's stem at a width factor of 1
 
@@ -151,9 +153,9 @@ def parse_variant(variant):
 
     Example:
 
-    >>> keras_vit.parse_variant("B/16").num_heads
+    >>> keras_vit.variants.parse_variant("B/16").num_heads
     12
-    >>> keras_vit.parse_variant("R50+B/16").stages
+    >>> keras_vit.variants.parse_variant("R50+B/16").stages
     (3, 4, 9)
     """
     if isinstance(variant, Variant):

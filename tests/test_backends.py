@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import environment
+from helpers import environment
 
 import keras_vit
 

@@ -113,7 +113,7 @@ def test_all_parts_leave_a_page(transfer, modules, tmp_path, monkeypatch, rng):
         images = rng.integers(0, 256, (len(labels), 32, 32, 3))
         return ((images.astype("uint8"), labels),) * 2
 
-    monkeypatch.setattr(keras_vit.datasets, "load", load)
+    monkeypatch.setattr(keras_vit.data, "load", load)
     path = tmp_path / "transfer.md"
     monkeypatch.setattr(
         transfer,

@@ -17,7 +17,7 @@ import tempfile
 import keras
 import numpy as np
 import pytest
-from conftest import QUICK, XLA_FLAGS, environment, jax_only
+from helpers import QUICK, XLA_FLAGS, environment, jax_only
 
 WORKERS = pathlib.Path(__file__).with_name("distribution_workers.py")
 

@@ -6,7 +6,7 @@ One device is enough for all of it; several train in `test_distribution.py`.
 import keras
 import numpy as np
 import pytest
-from conftest import jax_only
+from helpers import jax_only
 
 import keras_vit
 from keras_vit.layers import MLP, SelfAttention

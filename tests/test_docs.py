@@ -10,7 +10,7 @@ import sys
 import urllib.parse
 
 import pytest
-from conftest import environment
+from helpers import environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"

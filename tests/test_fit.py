@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import EAGER, to_numpy
+from helpers import EAGER, to_numpy
 
 import keras_vit
 
@@ -223,7 +223,9 @@ def test_freezing_holds_the_lower_layers(data, model):
 
 
 def test_layer_wise_rates_reach_every_block(data, model):
-    rates = keras_vit.layer_wise_learning_rates(model, decay=0.5)
+    rates = keras_vit.transfer_learning.layer_wise_learning_rates(
+        model, decay=0.5
+    )
     assert rates["head"] == 1.0
     assert rates["block_00"] == 0.5
     assert rates["patch_encoder"] == 0.25

@@ -5,7 +5,7 @@ import sys
 
 import keras
 import pytest
-from conftest import environment
+from helpers import environment
 
 # 2048 x 2048 pixels in patches of 16: 16,384 tokens. Their scores, for four
 # heads, are 4.3 GB in float32, and softmax makes as many more.

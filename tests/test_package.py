@@ -13,7 +13,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import environment
+from helpers import environment
 
 import keras_vit
 
@@ -23,27 +23,31 @@ MODULES = sorted(
     for module in pkgutil.walk_packages([str(PACKAGE)], prefix="keras_vit.")
 )
 
-# Which rooms a room may use, besides itself (docs: the house in design).
-MAY_USE = {
-    "layers": set(),
-    "variants": {"layers"},
-    "weights": {"layers"},
-    "models": {"layers", "variants", "weights"},
-    "hub": set(),
-    "inference": {"layers"},
-    "serving": {"layers", "inference"},
-    "training": {"layers", "variants", "weights", "inference"},
-    "datasets": {"layers", "training"},
-    "evaluation": {
-        "layers",
-        "variants",
-        "weights",
-        "models",
-        "inference",
-        "training",
-    },
-    "introspection": {"layers", "models", "inference"},
-}
+# From the ground up: a room may use those before it. Names without a folder are
+# single files.
+FLOORS = (
+    "arguments",
+    "_deprecation",
+    "keras_gaps",
+    "ops",
+    "layers",
+    "variants",
+    "anatomy",
+    "checkpoints",
+    "models",
+    "resize",
+    "data",
+    "serving",
+    "distribution",
+    "training",
+    "pretraining",
+    "recipes",
+    "costs",
+    "transfer_learning",
+    "introspection",
+    "plot",
+    "hub",
+)
 FORBIDDEN = {
     "tensorflow",
     "tensorflow_datasets",
@@ -56,29 +60,78 @@ FORBIDDEN = {
 }
 
 
-def imports(module, top_level_only):
-    tree = ast.parse(pathlib.Path(module).read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    for node in nodes:
+def imported(file, top_level_only):
+    """The import statements of a file."""
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    return [x for x in nodes if isinstance(x, (ast.Import, ast.ImportFrom))]
+
+
+def imports(file, top_level_only):
+    """The modules that a file imports."""
+    for node in imported(file, top_level_only):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             yield node.module
 
 
-def room(name):
-    return name.split(".")[1] if "." in name else ""
+FILES = {
+    ".".join(
+        file.relative_to(PACKAGE.parent).with_suffix("").parts
+    ).removesuffix(".__init__"): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=str)
-def test_arrows_point_down(file):
-    own = file.relative_to(PACKAGE).with_suffix("").parts[0]
-    for name in imports(file, top_level_only=True):
-        assert name.split(".")[0] not in FORBIDDEN, name
-        if name.startswith("keras_vit") and own != "__init__":
-            assert room(name) in MAY_USE[own] | {own}, f"{own} -> {name}"
-    for name in imports(file, top_level_only=False):
-        assert not name.startswith("keras.src"), name
+def arrows(name, top_level_only=False):
+    """The files of the package that a file imports, by module name."""
+    found = set()
+    for node in imported(FILES[name], top_level_only):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        else:
+            # `from room import file` reads the file, not the room.
+            targets = [
+                f"{node.module}.{alias.name}"
+                if f"{node.module}.{alias.name}" in FILES
+                else node.module
+                for alias in node.names
+            ]
+        found |= {target for target in targets if target in FILES}
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_arrows_point_down(name):
+    """Imports inside of functions are arrows too."""
+    for target in imports(FILES[name], top_level_only=True):
+        assert target.split(".")[0] not in FORBIDDEN, target
+    for target in imports(FILES[name], top_level_only=False):
+        assert not target.startswith("keras.src"), target
+    if name == "keras_vit":
+        return
+    own = name.split(".")[1]
+    for target in arrows(name):
+        assert target != "keras_vit", f"{name} imports the front page"
+        room = target.split(".")[1]
+        assert FLOORS.index(room) <= FLOORS.index(own), f"{name} -> {target}"
+
+
+def test_no_circle_of_files():
+    below = {name: arrows(name) - {name} for name in FILES}
+    while below:
+        # The first page of a room names all of its files.
+        ready = {name for name, rest in below.items() if not rest & set(below)}
+        assert ready, f"circles among {sorted(below)}"
+        below = {
+            name: rest for name, rest in below.items() if name not in ready
+        }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_is_longer_than_a_sitting(name):
+    assert len(FILES[name].read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
@@ -128,16 +181,11 @@ model.fit(np.zeros((2, 8, 8, 3)), np.zeros(2, "int32"), verbose=0)
 
 
 def public_objects():
-    for owner in (
-        keras_vit,
-        keras_vit.distribution,
-        keras_vit.introspection,
-        keras_vit.layers,
-        keras_vit.plot,
-        keras_vit.recipes,
-    ):
-        for name in owner.__all__:
-            yield f"{owner.__name__}.{name}", getattr(owner, name)
+    owners = [keras_vit, *vars(keras_vit).values()]
+    for owner in owners:
+        if inspect.ismodule(owner) and owner.__name__.startswith("keras_vit"):
+            for name in getattr(owner, "__all__", ()):
+                yield f"{owner.__name__}.{name}", getattr(owner, name)
 
 
 @pytest.mark.parametrize(

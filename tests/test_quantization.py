@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import EAGER, to_numpy
+from helpers import EAGER, to_numpy
 
 import keras_vit
 

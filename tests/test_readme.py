@@ -84,7 +84,7 @@ def test_table_of_variants():
     assert len(rows) == 12
     for name, cells in rows:
         cells = cells.replace(",", "").split(" | ")
-        variant = keras_vit.parse_variant(name)
+        variant = keras_vit.variants.parse_variant(name)
         assert list(map(int, cells[:4])) == [
             variant.num_layers,
             variant.hidden_dim,

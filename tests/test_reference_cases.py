@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import to_numpy
+from helpers import to_numpy
 
 import keras_vit
 from keras_vit.layers import PatchEncoder, TransformerBlock

@@ -11,7 +11,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from conftest import environment
+from helpers import environment
 
 TUTORIALS = pathlib.Path(__file__).parents[1] / "tutorials"
 SCRIPTS = sorted((TUTORIALS / "src").glob("*.py"))

@@ -1,6 +1,10 @@
-"""What a trained Vision Transformer looks at, and what it has learned."""
+"""What a trained Vision Transformer looks at, and what it has learned.
 
-from keras_vit.introspection import plot
+Every function returns NumPy arrays; `keras_vit.plot` draws them. `scores` walks
+over the blocks, `attention` and `embeddings` read what it finds, `geometry`
+says which token stands where.
+"""
+
 from keras_vit.introspection.attention import (
     attention_distance,
     attention_from,
@@ -13,7 +17,6 @@ from keras_vit.introspection.embeddings import (
     position_similarity,
     token_components,
 )
-from keras_vit.introspection.explore import explore
 from keras_vit.introspection.scores import attention_scores
 
 __all__ = [
@@ -21,10 +24,8 @@ __all__ = [
     "attention_from",
     "attention_rollout",
     "attention_scores",
-    "explore",
     "filter_components",
     "mean_distance",
-    "plot",
     "position_similarity",
     "rollout",
     "token_components",

@@ -9,13 +9,9 @@ import operator
 
 import numpy as np
 
-from keras_vit.introspection.geometry import (
-    batch_of,
-    only_image,
-    token_layout,
-)
+from keras_vit.arguments import check_pair, check_positive
+from keras_vit.introspection.geometry import batch_of, only_image, token_layout
 from keras_vit.introspection.scores import attention_scores
-from keras_vit.layers.arguments import check_pair, check_positive
 
 
 def rollout(scores):

@@ -8,12 +8,12 @@ figure 1. On the host, in float64: the same on every backend.
 import keras
 import numpy as np
 
-from keras_vit.inference import predict
-from keras_vit.introspection.geometry import batch_of, only_layer
+from keras_vit.anatomy import find_layers, only_layer
+from keras_vit.arguments import check_positive
+from keras_vit.introspection.geometry import batch_of
 from keras_vit.layers import PatchEncoder, Patches, PositionEmbedding
-from keras_vit.layers.arguments import check_positive
-from keras_vit.layers.base import find_layers
 from keras_vit.models.segmentation import feature_map
+from keras_vit.serving.running import predict
 
 
 def filter_components(model, n=28):

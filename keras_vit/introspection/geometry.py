@@ -5,10 +5,10 @@ import typing
 import keras
 import numpy as np
 
-from keras_vit.inference import check_images
+from keras_vit.anatomy import cell_size, only_layer
+from keras_vit.arguments import check_pair
+from keras_vit.data.checks import check_images
 from keras_vit.layers import PatchEncoder, Patches
-from keras_vit.layers.arguments import check_pair
-from keras_vit.models.segmentation import cell_size
 
 
 class TokenLayout(typing.NamedTuple):
@@ -90,18 +90,6 @@ def token_layout(model, images):
         encoder.num_prefix_tokens,
         encoder.cls_token,
     )
-
-
-def only_layer(model, kind):
-    """Returns the one layer of a class that stands in the model itself."""
-    layers = [layer for layer in model.layers if isinstance(layer, kind)]
-    if len(layers) != 1:
-        raise ValueError(
-            f"`model` must have one layer of class {kind.__name__}. Of a model "
-            "around a Vision Transformer, pass the inner one. "
-            f"Received: {len(layers)} in '{model.name}'"
-        )
-    return layers[0]
 
 
 def batch_of(model, images):

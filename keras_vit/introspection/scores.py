@@ -11,6 +11,7 @@ import numbers
 import keras
 from keras import ops
 
+from keras_vit.anatomy import find_layers
 from keras_vit.introspection.geometry import batch_of
 from keras_vit.layers import (
     AttentionPooling,
@@ -18,7 +19,6 @@ from keras_vit.layers import (
     TransformerBlock,
     WindowAttention,
 )
-from keras_vit.layers.base import find_layers
 
 
 def attention_scores(model, images, blocks=None):

@@ -1,19 +1,18 @@
-"""The layers a Vision Transformer is made of."""
+"""The layers a Vision Transformer is made of, one idea a file.
+
+Read them in the order of the paper's figure 1: `patches`, `patch_encoder` with
+`position`, `transformer_block` with `attention`, `mlp` and `layer_norm`,
+`pooling`. The other attentions change one step of `attention`. What a layer
+computes stands in `ops`. Every layer keeps the contract of
+`tests/layers/test_contract.py`: add a row to `tests/layers/cases.py`.
+"""
 
 from keras_vit.layers.attention import SelfAttention
 from keras_vit.layers.axial_block import AxialBlock
-from keras_vit.layers.distillation import DistilledLogits
 from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import MLP
-from keras_vit.layers.patch_corruption import (
-    MaskToken,
-    PatchCorruption,
-    PatchMasking,
-    SelectTokens,
-)
 from keras_vit.layers.patch_encoder import PatchEncoder
-from keras_vit.layers.patch_targets import PatchTargets
 from keras_vit.layers.patches import Patches
 from keras_vit.layers.pooling import (
     AttentionPooling,
@@ -36,22 +35,16 @@ __all__ = [
     "AveragePooling",
     "AxialBlock",
     "CropToImage",
-    "DistilledLogits",
     "GroupNorm",
     "LayerNorm",
     "LayerScale",
     "MLP",
-    "MaskToken",
-    "PatchCorruption",
     "PatchEncoder",
-    "PatchMasking",
-    "PatchTargets",
     "Patches",
     "PositionEmbedding",
     "RelativeAttention",
     "ResidualUnit",
     "RotaryAttention",
-    "SelectTokens",
     "SelfAttention",
     "SparseAttention",
     "StandardizedConv2D",

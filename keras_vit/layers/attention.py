@@ -13,16 +13,18 @@ one core, one set of weights.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
-    check_epsilon,
+from keras_vit.arguments import (
+    check_above_zero,
     check_positive,
     check_rank,
     check_rate,
 )
-from keras_vit.layers.attention_core import attend
-from keras_vit.layers.base import Layer, at_least_float32, parts
-from keras_vit.layers.layer_norm import EPSILON, LayerNorm
-from keras_vit.layers.linear import linear
+from keras_vit.keras_gaps import Layer, without_inner_remat
+from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.ops.attention import attend
+from keras_vit.ops.linear import linear
+from keras_vit.ops.norms import EPSILON
+from keras_vit.ops.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -99,7 +101,7 @@ class SelfAttention(Layer):
         self.use_output_bias = bool(use_output_bias)
         self.qk_norm = bool(qk_norm)
         self.dropout = check_rate("dropout", dropout)
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
         self.seed = seed
 
     def build(self, tokens_shape, queries_shape=None):
@@ -109,7 +111,7 @@ class SelfAttention(Layer):
         heads = (self.num_heads, head_dim)
         self.scale = head_dim**-0.5
 
-        with parts():
+        with without_inner_remat():
             for name in ("query", "key", "value"):
                 projection = keras.layers.EinsumDense(
                     "btd,dhk->bthk",

@@ -6,19 +6,19 @@ attention along rows, then along columns, each with an MLP of its own.
 
 import keras
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
+    check_above_zero,
     check_choice,
-    check_epsilon,
     check_pair,
     check_positive,
     check_rank,
     check_rate,
 )
-from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.layer_norm import EPSILON
+from keras_vit.keras_gaps import Layer, without_inner_remat
 from keras_vit.layers.mlp import ACTIVATIONS
 from keras_vit.layers.transformer_block import TransformerBlock
 from keras_vit.layers.window_attention import WindowAttention
+from keras_vit.ops.norms import EPSILON
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -91,7 +91,7 @@ class AxialBlock(Layer):
         self.dropout = check_rate("dropout", dropout)
         self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         self.layer_scale = layer_scale
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
         self.seed = seed
 
         def block(name, window_size, first_seed):
@@ -114,7 +114,7 @@ class AxialBlock(Layer):
                 dtype=self.dtype_policy,
             )
 
-        with parts():
+        with without_inner_remat():
             self.row = block("row", (1, None), 0)
             self.column = block("column", (None, 1), 3)
 

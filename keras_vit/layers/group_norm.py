@@ -5,103 +5,10 @@ official hybrids use. `keras.layers.GroupNormalization` computes the same
 values, over many more passes through the feature maps.
 """
 
-import math
-
 import keras
-from keras import ops
 
-from keras_vit.layers.arguments import (
-    check_epsilon,
-    check_positive,
-    check_rank,
-)
-from keras_vit.layers.base import at_least_float32
-from keras_vit.layers.layer_norm import EPSILON
-
-# Of every ResNet here, as in the paper that introduced it.
-GROUPS = 32
-
-
-def group_norm(x, gamma, beta, groups=GROUPS, epsilon=EPSILON):
-    """Normalises groups of channels to mean 0 and variance 1, then rescales.
-
-    Mean and variance of a group are those of all its channels at all places of
-    an image, `var(x) = mean(x^2) - mean(x)^2` as in Flax. Both passes through
-    the maps are of the form `a * x + b`, with one `a` and `b` for each channel
-    of an image: with `s = 1 / sqrt(var + epsilon)`, an upstream gradient `g`,
-    `n` the normalised maps and `m(.)` the mean over a group,
-
-        y      = gamma * s * x + (beta - gamma * s * mean)
-        dx     = gamma * s * g - s * (m(gamma * g) + n * m(gamma * g * n))
-        dgamma = sum(g * n)
-        dbeta  = sum(g)
-
-    Statistics and gradients are computed in at least float32.
-
-    Args:
-        x: tensor of shape `(batch, ..., channels)`.
-        gamma: tensor of shape `(channels,)`.
-        beta: tensor of shape `(channels,)`.
-        groups: number of groups; it divides the channels.
-        epsilon: added to the variance, above 0.
-
-    Returns:
-        A tensor of the shape and dtype of `x`.
-    """
-    dtype = at_least_float32(keras.backend.standardize_dtype(x.dtype))
-    rank, channels = len(x.shape), x.shape[-1]
-    places = tuple(range(1, rank - 1))
-
-    def by_group(x):
-        """Means of `(batch, channels)` over each group, for every channel."""
-        x = ops.reshape(x, (-1, groups, channels // groups))
-        mean = ops.mean(x, axis=-1, keepdims=True)
-        return ops.reshape(ops.broadcast_to(mean, ops.shape(x)), (-1, channels))
-
-    def everywhere(x):
-        """`(batch, channels)` for all places."""
-        return ops.expand_dims(x, places)
-
-    @ops.custom_gradient
-    def normalize(x, gamma, beta):
-        low = x.dtype
-        wide = ops.cast(x, dtype)
-        mean = by_group(ops.mean(wide, axis=places))
-        square = by_group(ops.mean(wide * wide, axis=places))
-        # Rounding may take it below zero.
-        variance = ops.maximum(square - mean * mean, 0)
-        scale = ops.rsqrt(variance + epsilon)
-        slope = gamma * scale
-        y = everywhere(slope) * wide + everywhere(beta - slope * mean)
-
-        def gradient(*args, upstream=None):
-            g = ops.cast(args[0] if upstream is None else upstream, dtype)
-            wide = ops.cast(x, dtype)
-            g_mean = ops.mean(g, axis=places)
-            # Of `g * n`, without the normalised maps themselves.
-            gn_mean = scale * (ops.mean(g * wide, axis=places) - mean * g_mean)
-            pull = scale * scale * by_group(gamma * gn_mean)
-            shift = pull * mean - scale * by_group(gamma * g_mean)
-            dx = (
-                everywhere(slope) * g
-                - everywhere(pull) * wide
-                + everywhere(shift)
-            )
-            count = ops.cast(math.prod(ops.shape(x)[1:-1]), dtype)
-            return (
-                ops.cast(dx, low),
-                count * ops.sum(gn_mean, axis=0),
-                count * ops.sum(g_mean, axis=0),
-            )
-
-        return ops.cast(y, low), gradient
-
-    # Copies are plain tensors, see `layer_norm`.
-    return normalize(
-        ops.convert_to_tensor(x),
-        ops.cast(ops.copy(gamma), dtype),
-        ops.cast(ops.copy(beta), dtype),
-    )
+from keras_vit.arguments import check_above_zero, check_positive, check_rank
+from keras_vit.ops.norms import EPSILON, GROUPS, group_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -142,7 +49,7 @@ class GroupNorm(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.groups = check_positive("groups", groups)
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build(self, input_shape):

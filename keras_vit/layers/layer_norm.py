@@ -7,77 +7,9 @@ encoder it costs a third of a JAX training step and most of the compile time.
 """
 
 import keras
-from keras import ops
 
-from keras_vit.layers.arguments import check_epsilon
-from keras_vit.layers.base import at_least_float32
-
-# The value of Flax, hence of every official checkpoint. Keras' default is 1e-3.
-EPSILON = 1e-6
-
-
-def layer_norm(x, gamma, beta, epsilon=EPSILON):
-    """Normalises the last axis of `x` to mean 0 and variance 1, then rescales.
-
-    With `n` the normalised row, `y = n * gamma + beta`, and for an upstream
-    gradient `g`, writing `m(.)` for the mean over the last axis and
-    `h = g * gamma`:
-
-        dx     = (h - m(h) - n * m(h * n)) / sqrt(var + epsilon)
-        dgamma = sum(g * n)
-        dbeta  = sum(g)
-
-    Statistics and gradients are computed in at least float32.
-
-    Args:
-        x: tensor of shape `(..., dim)`.
-        gamma: tensor of shape `(dim,)`.
-        beta: tensor of shape `(dim,)`.
-        epsilon: added to the variance, above 0.
-
-    Returns:
-        A tensor of the shape and dtype of `x`.
-    """
-    dtype = at_least_float32(keras.backend.standardize_dtype(x.dtype))
-    if keras.backend.backend() == "torch" and dtype == "float32":
-        # PyTorch has one fused kernel each way, and Keras calls it.
-        return ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
-
-    def statistics(x):
-        x = ops.cast(x, dtype)
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        return centred, ops.rsqrt(variance + epsilon)
-
-    @ops.custom_gradient
-    def normalize(x, gamma, beta):
-        centred, scale = statistics(x)
-        normalized = centred * scale
-
-        def gradient(*args, upstream=None):
-            g = ops.cast(args[0] if upstream is None else upstream, dtype)
-            h = g * gamma
-            dx = scale * (
-                h
-                - ops.mean(h, axis=-1, keepdims=True)
-                - normalized * ops.mean(h * normalized, axis=-1, keepdims=True)
-            )
-            rows = tuple(range(len(x.shape) - 1))
-            return (
-                ops.cast(dx, x.dtype),
-                ops.sum(g * normalized, axis=rows),
-                ops.sum(g, axis=rows),
-            )
-
-        return ops.cast(normalized * gamma + beta, x.dtype), gradient
-
-    # Copies are plain tensors. TensorFlow would take a variable for one that
-    # the function uses behind the back of its custom gradient.
-    return normalize(
-        ops.convert_to_tensor(x),
-        ops.cast(ops.copy(gamma), dtype),
-        ops.cast(ops.copy(beta), dtype),
-    )
+from keras_vit.arguments import check_above_zero
+from keras_vit.ops.norms import EPSILON, layer_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -110,7 +42,7 @@ class LayerNorm(keras.layers.Layer):
 
     def __init__(self, epsilon=EPSILON, **kwargs):
         super().__init__(**kwargs)
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
 
     def build(self, input_shape):
         shape = (input_shape[-1],)

@@ -7,15 +7,15 @@ Dosovitskiy et al. 2021, equation 3; SwiGLU: Shazeer 2020, arXiv:2002.05202
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
     check_choice,
     check_positive,
     check_rank,
     check_rate,
 )
-from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.gelu import gelu_exact, gelu_tanh
-from keras_vit.layers.linear import linear
+from keras_vit.keras_gaps import Layer, without_inner_remat
+from keras_vit.ops.gelu import gelu_exact, gelu_tanh
+from keras_vit.ops.linear import linear
 
 ACTIVATIONS = ("gelu_tanh", "gelu", "swiglu")
 GELUS = {"gelu_tanh": gelu_tanh, "gelu": gelu_exact}
@@ -72,7 +72,7 @@ class MLP(Layer):
     def build(self, input_shape):
         check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
         inner_shape = (*input_shape[:-1], self.mlp_dim)
-        with parts():
+        with without_inner_remat():
             self.hidden = self._dense("hidden", self.mlp_dim, input_shape)
             if self.activation == "swiglu":
                 self.gate = self._dense("gate", self.mlp_dim, input_shape)

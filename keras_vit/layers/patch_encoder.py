@@ -9,20 +9,21 @@ arXiv:2302.01327.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
+    check_above_zero,
     check_choice,
-    check_epsilon,
     check_not_negative,
     check_pair,
     check_positive,
     check_rank,
     check_rate,
 )
-from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.layer_norm import EPSILON, LayerNorm
-from keras_vit.layers.linear import linear
-from keras_vit.layers.patch_corruption import select_tokens
+from keras_vit.keras_gaps import Layer, without_inner_remat
+from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.position import POSITIONS, PositionEmbedding
+from keras_vit.ops.linear import linear
+from keras_vit.ops.norms import EPSILON
+from keras_vit.ops.tokens import select_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -102,13 +103,13 @@ class PatchEncoder(Layer):
         self.norm_before = bool(norm_before)
         self.norm_after = bool(norm_after)
         self.dropout = check_rate("dropout", dropout)
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
         self.grid_size = (
             None if grid_size is None else check_pair("grid_size", grid_size)
         )
         self.seed = seed
 
-        with parts():
+        with without_inner_remat():
             if self.norm_before:
                 self.patch_norm = LayerNorm(
                     self.epsilon, name="patch_norm", dtype=self.dtype_policy
@@ -130,7 +131,7 @@ class PatchEncoder(Layer):
         check_rank(self, input_shape, 4, "(batch, rows, columns, patch_dim)")
         if self.norm_before:
             self.patch_norm.build(input_shape)
-        with parts():
+        with without_inner_remat():
             self.projection = keras.layers.Dense(
                 self.hidden_dim,
                 kernel_initializer="lecun_normal",  # as a Flax convolution
@@ -164,7 +165,7 @@ class PatchEncoder(Layer):
                     f"input shape={tuple(input_shape)}"
                 )
             with_cls = self.cls_token and self.position_of_cls_token
-            with parts():
+            with without_inner_remat():
                 self.position_embedding = PositionEmbedding(
                     self.position,
                     grid_size,

@@ -9,12 +9,14 @@ official code, whose `(P, P, C, D)` kernel is a reshape of `(P * P * C, D)`.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import check_choice, check_pair, check_rank
-from keras_vit.layers.base import find_layers
+from keras_vit.arguments import (
+    check_choice,
+    check_data_format,
+    check_pair,
+    check_rank,
+)
 
 REMAINDERS = ("error", "crop", "pad")
-# Name of the layer that turns images with channels first around.
-TO_CHANNELS_LAST = "channels_last"
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -65,11 +67,7 @@ class Patches(keras.layers.Layer):
         super().__init__(**kwargs)
         self.patch_size = check_pair("patch_size", patch_size)
         self.remainder = check_choice("remainder", remainder, REMAINDERS)
-        self.data_format = check_choice(
-            "data_format",
-            data_format or keras.config.image_data_format(),
-            ("channels_last", "channels_first"),
-        )
+        self.data_format = check_data_format(data_format)
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)
@@ -162,21 +160,3 @@ class Patches(keras.layers.Layer):
             "remainder": self.remainder,
             "data_format": self.data_format,
         }
-
-
-def image_data_format(model):
-    """Returns how a model wants its images, from the layers that read them.
-
-    Args:
-        model: a `keras.Model`.
-
-    Returns:
-        `"channels_last"` or `"channels_first"`.
-    """
-    for layer in find_layers(model, keras.layers.Layer):
-        if layer.name == TO_CHANNELS_LAST:
-            return "channels_first"
-        # Only `Patches` has one that is about images.
-        if isinstance(layer, Patches):
-            return layer.data_format
-    return "channels_last"

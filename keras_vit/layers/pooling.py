@@ -8,15 +8,12 @@ Attention pooling ("MAP"): Zhai et al. 2022, arXiv:2106.04560, and big_vision's
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
-    check_epsilon,
-    check_not_negative,
-    check_rank,
-)
+from keras_vit.arguments import check_above_zero, check_not_negative, check_rank
+from keras_vit.keras_gaps import Layer, without_inner_remat
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import MLP
+from keras_vit.ops.norms import EPSILON
 
 _AXES = "(batch, tokens, hidden_dim)"
 
@@ -145,8 +142,8 @@ class AttentionPooling(Layer):
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
         self.activation = activation
-        self.epsilon = check_epsilon("epsilon", epsilon)
-        with parts():
+        self.epsilon = check_above_zero("epsilon", epsilon)
+        with without_inner_remat():
             common = {"dtype": self.dtype_policy}
             self.attention = SelfAttention(
                 num_heads, name="attention", **common

@@ -10,47 +10,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
     check_choice,
     check_not_negative,
     check_pair,
     check_rank,
 )
-from keras_vit.layers.base import at_least_float32
+from keras_vit.ops.precision import at_least_float32
+from keras_vit.ops.resize import linear_resize_matrix
 
 POSITIONS = ("learned_1d", "learned_2d", "sincos_2d")
 # The MoCo v3 form that big_vision uses.
 SINCOS_TEMPERATURE = 10_000.0
-
-
-def linear_resize_matrix(new_size, old_size, dtype="float32"):
-    """Returns the matrix that stretches `old_size` samples to `new_size`.
-
-    Corner-aligned linear interpolation: first and last sample keep their
-    places, as in `scipy.ndimage.zoom(order=1)`, by which the official code
-    moves position tables to other resolutions. Row `i` holds the weights of
-    the old samples in the new sample `i`: a triangle of width 1 around
-    `i * (old_size - 1) / (new_size - 1)`.
-
-    Args:
-        new_size: rows of the matrix: an int, or a scalar tensor where a graph
-            knows the image size only when it runs.
-        old_size: columns of the matrix, an int.
-        dtype: float dtype of the matrix.
-
-    Returns:
-        A tensor of shape `(new_size, old_size)` whose rows sum to 1.
-    """
-    if isinstance(new_size, int):
-        steps = max(new_size - 1, 1)
-    else:
-        steps = ops.cast(ops.maximum(new_size - 1, 1), dtype)
-    centres = ops.arange(new_size, dtype=dtype) * (old_size - 1) / steps
-    samples = ops.arange(old_size, dtype=dtype)
-    distances = ops.abs(
-        ops.expand_dims(centres, 1) - ops.expand_dims(samples, 0)
-    )
-    return ops.maximum(1 - distances, 0)
 
 
 def sincos_2d(rows, columns, hidden_dim, dtype="float32"):

@@ -9,8 +9,8 @@ import numbers
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import check_rate
-from keras_vit.layers.base import Layer
+from keras_vit.arguments import check_rate
+from keras_vit.keras_gaps import Layer
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")

@@ -9,7 +9,7 @@ Huang et al. 2018 (arXiv:1809.04281), so that nothing of size N^2 D is made.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import check_num_tokens, check_rank
+from keras_vit.arguments import check_num_tokens, check_rank
 from keras_vit.layers.attention import SelfAttention
 
 

@@ -8,14 +8,11 @@ arXiv:1912.11370. `vit_jax/models_resnet.py` and big_vision's `bit_paper.py`.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
-    check_pair,
-    check_positive,
-    check_rank,
-)
-from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.group_norm import GROUPS, GroupNorm
+from keras_vit.arguments import check_pair, check_positive, check_rank
+from keras_vit.keras_gaps import Layer, without_inner_remat
+from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.standardized_conv import StandardizedConv2D
+from keras_vit.ops.norms import GROUPS
 
 # The hybrids' trunk, and the files of BiT. They differ in every detail.
 POST_ACTIVATION = {"padding": "same", "epsilon": 1e-5}
@@ -98,7 +95,7 @@ class ResidualUnit(Layer):
         channels = input_shape[3]
         outer = 4 * self.filters
         self.projects = channels != outer or self.strides != (1, 1)
-        with parts():
+        with without_inner_remat():
             self.conv1 = self._conv("conv1", self.filters, 1)
             self.conv2 = self._conv("conv2", self.filters, 3, self.strides)
             self.conv3 = self._conv("conv3", outer, 1)

@@ -9,15 +9,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vit.layers.arguments import (
-    check_epsilon,
+from keras_vit.arguments import (
+    check_above_zero,
     check_not_negative,
     check_num_tokens,
     check_pair,
     check_rank,
 )
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.base import at_least_float32
+from keras_vit.ops.precision import at_least_float32
 
 
 def rotary_angles(grid_size, head_dim, base):
@@ -111,7 +111,7 @@ class RotaryAttention(SelfAttention):
         self.num_prefix_tokens = check_not_negative(
             "num_prefix_tokens", num_prefix_tokens
         )
-        self.base = check_epsilon("base", base)
+        self.base = check_above_zero("base", base)
 
     def build(self, tokens_shape, queries_shape=None):
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")

@@ -8,7 +8,7 @@ save time or memory.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import check_positive, check_rank
+from keras_vit.arguments import check_positive, check_rank
 from keras_vit.layers.attention import SelfAttention
 
 

@@ -7,14 +7,14 @@ arXiv:1912.11370; `vit_jax/models_resnet.py`, `StdConv`.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
+    check_above_zero,
     check_choice,
-    check_epsilon,
     check_pair,
     check_positive,
     check_rank,
 )
-from keras_vit.layers.base import at_least_float32
+from keras_vit.ops.precision import at_least_float32
 
 PADDINGS = ("same", "symmetric")
 FORMS = ("deviation", "variance")
@@ -71,7 +71,7 @@ class StandardizedConv2D(keras.layers.Layer):
         self.kernel_size = check_pair("kernel_size", kernel_size)
         self.strides = check_pair("strides", strides)
         self.padding = check_choice("padding", padding, PADDINGS)
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
         self.epsilon_in = check_choice("epsilon_in", epsilon_in, FORMS)
 
     def build(self, input_shape):

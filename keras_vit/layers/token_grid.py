@@ -7,10 +7,11 @@ be known before.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
-    check_choice,
+from keras_vit.arguments import (
+    check_data_format,
     check_not_negative,
     check_rank,
+    spatial,
 )
 
 
@@ -103,16 +104,12 @@ class CropToImage(keras.layers.Layer):
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        self.data_format = check_choice(
-            "data_format",
-            data_format or keras.config.image_data_format(),
-            ("channels_last", "channels_first"),
-        )
+        self.data_format = check_data_format(data_format)
 
     def build(self, maps_shape, images_shape):
         check_rank(self, maps_shape, 4, "(batch, rows, columns, channels)")
         check_rank(self, images_shape, 4, "a batch of images")
-        size = self._size(images_shape)
+        size = images_shape[spatial(self.data_format)]
         for edge, image in zip(maps_shape[1:3], size):
             if None not in (edge, image) and edge < image:
                 raise ValueError(
@@ -121,15 +118,12 @@ class CropToImage(keras.layers.Layer):
                     f"{tuple(maps_shape[1:3])}, images of {tuple(size)}"
                 )
 
-    def _size(self, shape):
-        return shape[1:3] if self.data_format == "channels_last" else shape[2:4]
-
     def call(self, maps, images):
-        height, width = self._size(ops.shape(images))
+        height, width = ops.shape(images)[spatial(self.data_format)]
         return maps[:, :height, :width]
 
     def compute_output_shape(self, maps_shape, images_shape):
-        size = self._size(images_shape)
+        size = images_shape[spatial(self.data_format)]
         return (maps_shape[0], *size, maps_shape[3])
 
     def get_config(self):

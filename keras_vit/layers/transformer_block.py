@@ -8,17 +8,18 @@ Dosovitskiy et al. 2021, equations 2 and 3:
 
 import keras
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
+    check_above_zero,
     check_choice,
-    check_epsilon,
     check_rank,
     check_rate,
 )
+from keras_vit.keras_gaps import Layer, serialize_part, without_inner_remat
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.base import Layer, parts
-from keras_vit.layers.layer_norm import EPSILON, LayerNorm
+from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import ACTIVATIONS, MLP
 from keras_vit.layers.regularization import LayerScale, StochasticDepth
+from keras_vit.ops.norms import EPSILON
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -92,12 +93,12 @@ class TransformerBlock(Layer):
         self.dropout = check_rate("dropout", dropout)
         self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         self.layer_scale = layer_scale
-        self.epsilon = check_epsilon("epsilon", epsilon)
+        self.epsilon = check_above_zero("epsilon", epsilon)
         self.seed = seed
         self._own_attention = attention is None
         self._own_mlp = mlp is None
 
-        with parts():
+        with without_inner_remat():
             # Parts that share a seed would drop in step.
             seeds = [None if seed is None else seed + part for part in range(3)]
             common = {"dtype": self.dtype_policy}
@@ -181,8 +182,8 @@ class TransformerBlock(Layer):
             "mlp_dim": self.mlp_dim,
             "attention": None
             if self._own_attention
-            else _serialize(self.attention),
-            "mlp": None if self._own_mlp else _serialize(self.mlp),
+            else serialize_part(self.attention),
+            "mlp": None if self._own_mlp else serialize_part(self.mlp),
             "activation": self.activation,
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
@@ -200,13 +201,6 @@ class TransformerBlock(Layer):
                     config[name]
                 )
         return super().from_config(config)
-
-
-def _serialize(layer):
-    serialized = keras.saving.serialize_keras_object(layer)
-    # Rebuilt by the block, not on its own: so weights keep their paths.
-    serialized.pop("build_config", None)
-    return serialized
 
 
 def _check_either(number, value, part, layer):

@@ -8,14 +8,14 @@ attention of Liu et al. 2021 (arXiv:2103.14030), without shifts.
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
     check_num_tokens,
     check_pair,
     check_positive,
     check_rank,
 )
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.base import at_least_float32
+from keras_vit.ops.precision import at_least_float32
 
 _AXES = "(batch, tokens, hidden_dim)"
 

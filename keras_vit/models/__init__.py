@@ -1,9 +1,12 @@
-"""Functions that return functional Keras models."""
+"""Functions that return functional Keras models.
 
-from keras_vit.models.distillation import distillation_model
+Start with `vit`, which reads as figure 1 of the paper from bottom to top.
+`resnet` is the paper's baseline and the trunk of its hybrids; `features`,
+`segmentation` and `pyramid` build on a model; `ends` is what all models share.
+`tests/models/test_equations.py` holds them to the equations.
+"""
+
 from keras_vit.models.features import feature_extractor
-from keras_vit.models.masked_autoencoder import masked_autoencoder
-from keras_vit.models.masked_patches import masked_patch_model
 from keras_vit.models.pyramid import feature_pyramid
 from keras_vit.models.resnet import ResNet
 from keras_vit.models.segmentation import feature_map, segmentation_model
@@ -12,11 +15,8 @@ from keras_vit.models.vit import ViT
 __all__ = [
     "ResNet",
     "ViT",
-    "distillation_model",
     "feature_extractor",
     "feature_map",
     "feature_pyramid",
-    "masked_autoencoder",
-    "masked_patch_model",
     "segmentation_model",
 ]

@@ -9,10 +9,10 @@ backbone.
 
 import keras
 
+from keras_vit.anatomy import cell_size, image_input
+from keras_vit.arguments import check_positive
 from keras_vit.layers import LayerNorm
-from keras_vit.layers.arguments import check_positive
-from keras_vit.layers.patches import image_data_format
-from keras_vit.models.segmentation import cell_size, feature_map
+from keras_vit.models.segmentation import feature_map
 
 LEVELS = (2, 3, 4, 5)
 
@@ -45,7 +45,7 @@ def feature_pyramid(backbone, *, hidden_dim=256, tap="encoder_norm", name=None):
     Example:
 
     >>> backbone = keras_vit.ViT("Ti/16", image_size=(64, 96))
-    >>> pyramid = keras_vit.feature_pyramid(backbone, hidden_dim=32)
+    >>> pyramid = keras_vit.models.feature_pyramid(backbone, hidden_dim=32)
     >>> {name: x.shape[1:3] for name, x in pyramid.pyramid_outputs.items()}
     {'P2': (16, 24), 'P3': (8, 12), 'P4': (4, 6), 'P5': (2, 3)}
 
@@ -65,7 +65,7 @@ def feature_pyramid(backbone, *, hidden_dim=256, tap="encoder_norm", name=None):
             "`backbone` must have patches of 4, 8, 16 or 32 pixels. Received: "
             f"{cell} in '{backbone.name}'"
         )
-    height, width = _image_size(backbone)
+    height, width = image_input(backbone)[0]
     if any(edge is not None and edge % 32 for edge in (height, width)):
         raise ValueError(
             "`backbone` must take images whose size 32 divides. Received: "
@@ -119,9 +119,3 @@ def _conv(filters, size, name, dtype, strides=1):
         name=name,
         dtype=dtype,
     )
-
-
-def _image_size(backbone):
-    shape = backbone.input_shape
-    last = image_data_format(backbone) == "channels_last"
-    return shape[1:3] if last else shape[2:4]

@@ -6,21 +6,17 @@ section 4.1; `vit_jax/models_resnet.py` and big_vision's `models/bit_paper.py`.
 
 import keras
 
+from keras_vit.anatomy import TO_CHANNELS_LAST
+from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import ResidualUnit, StandardizedConv2D
-from keras_vit.layers.patches import TO_CHANNELS_LAST
 from keras_vit.layers.residual_unit import (
     POST_ACTIVATION,
     PRE_ACTIVATION,
     trunk_norm,
 )
-from keras_vit.models.parts import (
-    check_arguments,
-    head,
-    identity,
-    image_input,
-)
+from keras_vit.models.ends import check_arguments, head, identity, image_input
 from keras_vit.variants import check_stages, parse_resnet, root_width
-from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
 
 
 def resnet_trunk(
@@ -174,7 +170,7 @@ def ResNet(
         data_format="channels_last", name="pooling", dtype=dtype
     )(x)
     name = name or f"resnet_{label.lower()}"
-    with keras.RematScope(mode=None):
+    with without_inner_remat():
         x = identity("pre_logits", dtype)(x)
         if num_classes is not None:
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)

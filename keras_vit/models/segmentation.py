@@ -8,6 +8,8 @@ small.
 
 import keras
 
+from keras_vit.anatomy import cell_size, image_data_format, only_layer
+from keras_vit.arguments import check_choice, check_positive
 from keras_vit.layers import (
     CropToImage,
     LayerNorm,
@@ -15,13 +17,9 @@ from keras_vit.layers import (
     Patches,
     TokenGrid,
 )
-from keras_vit.layers.arguments import check_choice, check_positive
-from keras_vit.layers.patches import image_data_format
-from keras_vit.models.parts import is_half
+from keras_vit.ops.precision import is_half
 
 DECODERS = ("linear", "conv")
-# An image size that every stride divides, to find out what the strides are.
-PROBE = 1024
 
 
 def feature_map(backbone, tap="encoder_norm"):
@@ -46,12 +44,12 @@ def feature_map(backbone, tap="encoder_norm"):
     Example:
 
     >>> backbone = keras_vit.ViT("Ti/16", image_size=(64, 96))
-    >>> keras_vit.feature_map(backbone).output_shape
+    >>> keras_vit.models.feature_map(backbone).output_shape
     (None, 4, 6, 192)
     """
-    encoder = only(backbone, PatchEncoder)
+    encoder = only_layer(backbone, PatchEncoder, "backbone")
     tokens = backbone.get_layer(tap).output
-    grid = only(backbone, Patches).output
+    grid = only_layer(backbone, Patches, "backbone").output
     outputs = TokenGrid(encoder.num_prefix_tokens, name="feature_map")(
         tokens, grid
     )
@@ -141,33 +139,3 @@ def segmentation_model(
     x = CropToImage(image_data_format(backbone), name="crop")(x, backbone.input)
     name = name or f"{backbone.name}_segmentation"
     return keras.Model(backbone.input, x, name=name)
-
-
-def only(model, kind):
-    """Returns the one layer of a class that a backbone must have."""
-    layers = [layer for layer in model.layers if isinstance(layer, kind)]
-    if len(layers) != 1:
-        raise ValueError(
-            f"`backbone` must have one layer of class {kind.__name__}. "
-            f"Received: {len(layers)} in '{model.name}'"
-        )
-    return layers[0]
-
-
-def cell_size(backbone):
-    """Height and width in pixels of what one patch token stands for."""
-    patches = only(backbone, Patches)
-    shape = list(backbone.input_shape)
-    last = image_data_format(backbone) == "channels_last"
-    axes = (1, 2) if last else (2, 3)
-    for axis in axes:
-        shape[axis] = PROBE
-    # What lies under the patches, nothing or a ResNet, is a chain of layers.
-    for layer in keras.Model(backbone.input, patches.input).layers[1:]:
-        shape = layer.compute_output_shape(shape)
-    # Behind a ResNet the channels are last.
-    rows_at = 1 if patches.data_format == "channels_last" else 2
-    return tuple(
-        patch * PROBE // cells
-        for patch, cells in zip(patches.patch_size, shape[rows_at:])
-    )

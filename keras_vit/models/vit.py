@@ -10,6 +10,14 @@ import warnings
 
 import keras
 
+from keras_vit.arguments import (
+    check_choice,
+    check_pair,
+    check_positive,
+    check_rate,
+)
+from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import (
     AttentionPooling,
     AveragePooling,
@@ -21,22 +29,10 @@ from keras_vit.layers import (
     TokenPooling,
     TransformerBlock,
 )
-from keras_vit.layers.arguments import (
-    check_choice,
-    check_pair,
-    check_positive,
-    check_rate,
-)
-from keras_vit.layers.layer_norm import EPSILON
-from keras_vit.models.parts import (
-    check_arguments,
-    head,
-    identity,
-    image_input,
-)
+from keras_vit.models.ends import check_arguments, head, identity, image_input
 from keras_vit.models.resnet import resnet_trunk
+from keras_vit.ops.norms import EPSILON
 from keras_vit.variants import parse_variant
-from keras_vit.weights.checkpoints import Checkpoint, load_checkpoint
 
 POOLINGS = ("token", "average", "attention", "flatten", None)
 INJECTIONS = ("stem", "every_layer", "every_layer_shared")
@@ -297,7 +293,7 @@ def ViT(
         name = f"vit_{label.lower().replace('/', '_').replace('+', '_')}"
     # `keras.RematScope` is for what stands above: a head costs no memory, and
     # the model must not be recomputed as a whole on top of its parts.
-    with keras.RematScope(mode=None):
+    with without_inner_remat():
         if representation_dim is None:
             x = identity("pre_logits", dtype)(x)
         else:

@@ -11,6 +11,9 @@ import numbers
 import keras
 from keras import ops
 
+from keras_vit.keras_gaps import OptimizerSteps
+from keras_vit.ops import torch_updates
+
 
 def check_multipliers(multipliers):
     """Returns a dict of path prefix to float, or raises on a bad entry."""
@@ -44,7 +47,7 @@ def multiplier_of(path, multipliers):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class AdamW(keras.optimizers.Adam):
+class AdamW(OptimizerSteps, keras.optimizers.Adam):
     """Adam with decoupled weight decay on kernels and rates for each layer.
 
     With learning rate `r`, multiplier `s` of the layer and decay `d` one step
@@ -116,8 +119,7 @@ class AdamW(keras.optimizers.Adam):
         if self.built:
             return
         super().build(variables)
-        # By position: TensorFlow hands `update_step` its own variables, which
-        # know no Keras path.
+        # By position, see `variable_index`.
         self._multipliers = tuple(
             multiplier_of(variable.path, self.learning_rate_multipliers)
             for variable in variables
@@ -128,7 +130,7 @@ class AdamW(keras.optimizers.Adam):
         )
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        index = self.variable_index(variable)
         learning_rate = ops.cast(learning_rate, variable.dtype)
         learning_rate = learning_rate * self._multipliers[index]
         if self._decays[index]:
@@ -136,27 +138,19 @@ class AdamW(keras.optimizers.Adam):
             self.assign_sub(variable, ops.multiply(variable, decay))
         super().update_step(gradient, variable, learning_rate)
 
-    def _clip_gradients(self, grads):
-        if keras.backend.backend() == "torch" and self._clips_by_global_norm():
-            from keras_vit.training.torch_updates import clip_together
-
-            return clip_together(self, grads)
-        return super()._clip_gradients(grads)
-
-    def _clips_by_global_norm(self):
+    def clip_gradients(self, gradients):
         # Of the three kinds of clipping Keras allows one.
-        return bool(self.global_clipnorm and self.global_clipnorm > 0)
+        by_global_norm = self.global_clipnorm and self.global_clipnorm > 0
+        if keras.backend.backend() == "torch" and by_global_norm:
+            return torch_updates.clip_together(self, gradients)
+        return super().clip_gradients(gradients)
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+    def update_variables(self, gradients, variables, learning_rate):
         if keras.backend.backend() == "torch" and not self.amsgrad:
-            from keras_vit.training.torch_updates import update_together
-
-            return update_together(
-                self, grads, trainable_variables, learning_rate
+            return torch_updates.update_together(
+                self, gradients, variables, learning_rate
             )
-        return super()._backend_update_step(
-            grads, trainable_variables, learning_rate
-        )
+        return super().update_variables(gradients, variables, learning_rate)
 
     def get_config(self):
         return {
@@ -167,7 +161,7 @@ class AdamW(keras.optimizers.Adam):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class SGD(keras.optimizers.SGD):
+class SGD(OptimizerSteps, keras.optimizers.SGD):
     """Keras' SGD with a learning rate for each layer.
 
     The learning rate of a variable is multiplied by the first entry of
@@ -212,7 +206,7 @@ class SGD(keras.optimizers.SGD):
         )
 
     def update_step(self, gradient, variable, learning_rate):
-        multiplier = self._multipliers[self._get_variable_index(variable)]
+        multiplier = self._multipliers[self.variable_index(variable)]
         learning_rate = ops.cast(learning_rate, variable.dtype) * multiplier
         super().update_step(gradient, variable, learning_rate)
 

@@ -12,9 +12,9 @@ import math
 import keras
 from keras import ops
 
-from keras_vit.layers.arguments import (
+from keras_vit.arguments import (
+    check_above_zero,
     check_choice,
-    check_epsilon,
     check_not_negative,
     check_positive,
 )
@@ -44,7 +44,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     The step is the one Keras hands to schedules: the number of batches seen,
     which under `gradient_accumulation_steps` is more than the number of
-    updates. The functions in `keras_vit.training.recipes` allow for that.
+    updates. The functions in `keras_vit.recipes.published` allow for that.
 
     Args:
         learning_rate: Peak rate `r`, above 0.
@@ -90,7 +90,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         name: str | None = None,
     ):
         super().__init__()
-        self.learning_rate = check_epsilon("learning_rate", learning_rate)
+        self.learning_rate = check_above_zero("learning_rate", learning_rate)
         self.total_steps = check_positive("total_steps", total_steps)
         self.warmup_steps = check_not_negative("warmup_steps", warmup_steps)
         self.decay = check_choice("decay", decay, DECAYS)

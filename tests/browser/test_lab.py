@@ -22,7 +22,7 @@ import urllib.request
 import keras
 import nbformat
 import pytest
-from conftest import environment
+from helpers import environment
 
 for needed in ("jupyterlab", "ipywidgets", "matplotlib", "sklearn"):
     pytest.importorskip(needed)

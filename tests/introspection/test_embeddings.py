@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import to_numpy
+from helpers import to_numpy
 
 import keras_vit
 from keras_vit.introspection import (

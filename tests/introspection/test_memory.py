@@ -6,7 +6,7 @@ import sys
 
 import keras
 import pytest
-from conftest import environment
+from helpers import environment
 
 # Twelve heads of 577 tokens: 16 MB of scores an image and block.
 BATCH = 4

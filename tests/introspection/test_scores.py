@@ -5,7 +5,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from conftest import to_numpy
+from helpers import to_numpy
 
 import keras_vit
 from keras_vit.introspection import attention_scores, scores

@@ -8,7 +8,7 @@ import dataclasses
 
 import pytest
 
-from keras_vit import layers
+from keras_vit import layers, pretraining
 
 GRID = (3, 2, 5)  # rows, columns, patch_dim: a rectangle
 TOKENS = (7, 8)  # tokens, hidden_dim
@@ -91,7 +91,7 @@ CASES = [
         2 * 5 + 2 * 8 + (5 * 8 + 8) + 8 + 2 * 8 + (2 * 4 + 2 * 4),
     ),
     Case(
-        layers.MaskToken,
+        pretraining.MaskToken,
         {"hidden_dim": 8},
         TOKENS,
         (1, 8),

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import EAGER, float64_on_jax, randomize, to_numpy
+from helpers import EAGER, float64_on_jax, randomize, to_numpy
 from keras import ops
 
 from keras_vit import layers

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 from cases import CASES, all_layers
-from conftest import EAGER, float64_on_jax, outputs_of, randomize, to_numpy
+from helpers import EAGER, float64_on_jax, outputs_of, randomize, to_numpy
 from keras import ops
 
 import keras_vit
-from keras_vit import layers
+from keras_vit import layers, pretraining
 
 
 def make_model(case, remat=False, **more):
@@ -31,13 +31,22 @@ def plain(config):
     return json.loads(json.dumps(config))
 
 
+# All layers of the library, by name.
+PUBLIC = {
+    name
+    for room in (layers, pretraining)
+    for name in room.__all__
+    if inspect.isclass(getattr(room, name))
+}
+
+
 def test_every_public_layer_is_in_the_table():
     # These take or give several tensors, or ints: see test_token_grid,
-    # test_distillation, test_patch_corruption and test_patch_targets.
+    # test_distillation, test_corruption and test_targets.
     others = {"TokenGrid", "CropToImage", "SelectTokens", "PatchTargets"}
     others |= {"PatchCorruption", "PatchMasking", "DistilledLogits"}
     names = {case.layer.__name__ for case in CASES}
-    assert names | others == set(layers.__all__)
+    assert names | others == PUBLIC
 
 
 def test_every_argument_is_off_its_default_somewhere():
@@ -58,7 +67,7 @@ def _own_parameters(layer):
     """Of the layer and, through `**kwargs`, of the layers it extends."""
     own = {}
     for owner in layer.__mro__:
-        if owner.__name__ in layers.__all__:
+        if owner.__name__ in PUBLIC:
             parameters = inspect.signature(owner).parameters
             own = {**parameters, **own}
     return {
@@ -158,7 +167,7 @@ def test_examples_do_not_see_each_other(case, rng):
     others[1] = inputs[1]
     given, expected = to_numpy(layer(others)), to_numpy(layer(inputs))
     np.testing.assert_allclose(given[1], expected[1], atol=2e-6, rtol=1e-5)
-    if case.layer is not layers.MaskToken:  # it takes the batch size alone
+    if case.layer is not pretraining.MaskToken:  # it takes the batch size alone
         assert not np.allclose(given[0], expected[0])
 
 
@@ -265,7 +274,7 @@ def test_wrong_rank_is_refused_by_name(case):
         layers.LayerNorm,
         layers.StochasticDepth,
         layers.LayerScale,
-        layers.MaskToken,
+        pretraining.MaskToken,
     ):
         pytest.skip("takes inputs of any rank")
     shape = (2, 8)

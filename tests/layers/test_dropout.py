@@ -7,7 +7,7 @@ adding positions to patch embeddings.
 import keras
 import numpy as np
 import pytest
-from conftest import to_numpy
+from helpers import to_numpy
 from keras import ops
 
 from keras_vit.layers import MLP, PatchEncoder, SelfAttention, TransformerBlock

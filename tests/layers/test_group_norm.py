@@ -3,12 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from conftest import float64_on_jax, to_numpy
+from helpers import float64_on_jax, to_numpy, value_and_gradients
 from keras import ops
-from test_attention_core import value_and_gradients
 
 from keras_vit.layers import GroupNorm
-from keras_vit.layers.group_norm import group_norm
+from keras_vit.ops.norms import group_norm
 
 GROUPS, EPSILON = 4, 1e-3
 # Half a unit in the last place of numbers around 1.

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import to_numpy
+from helpers import to_numpy
 from keras import ops
 
 from keras_vit.layers import PatchEncoder, PositionEmbedding
-from keras_vit.layers.position import linear_resize_matrix, sincos_2d
+from keras_vit.layers.position import sincos_2d
+from keras_vit.ops.resize import linear_resize_matrix
 
 
 def test_resize_matrix_by_hand():

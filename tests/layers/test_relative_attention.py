@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import randomize, to_numpy
+from helpers import randomize, to_numpy
 
 from keras_vit import layers
 from keras_vit.layers.relative_attention import by_key

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import float64_on_jax, randomize, to_numpy
+from helpers import float64_on_jax, randomize, to_numpy
 from keras import ops
 
 from keras_vit import layers

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import EAGER, randomize, to_numpy
+from helpers import EAGER, randomize, to_numpy
 
 from keras_vit.layers import ResidualUnit, StandardizedConv2D
 

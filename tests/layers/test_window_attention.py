@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import randomize, to_numpy
+from helpers import randomize, to_numpy
 
 from keras_vit import layers
 

@@ -7,7 +7,7 @@ which have updates of their own, keep what the callback promises.
 import keras
 import numpy as np
 import pytest
-from conftest import EAGER, to_numpy
+from helpers import EAGER, to_numpy
 
 import keras_vit
 from keras_vit.training import SGD

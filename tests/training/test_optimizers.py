@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 import pytest
-from conftest import float64_on_jax
+from helpers import float64_on_jax
 
 from keras_vit.training.optimizers import SGD, AdamW, multiplier_of
 from keras_vit.training.schedules import WarmupDecay

@@ -38,7 +38,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
@@ -64,11 +64,11 @@ keras.utils.set_random_seed(seed)
 # each class is held out as test set.
 
 # %%
-(x_train, y_train), (x_test, y_test) = datasets.load("digits")
-class_names = datasets.class_names("digits")
+(x_train, y_train), (x_test, y_test) = data.load("digits")
+class_names = data.class_names("digits")
 
 assert x_train.shape == (1198, 8, 8, 1) and x_test.shape == (599, 8, 8, 1)
-y_train = keras_vit.check_labels(y_train, num_classes=len(class_names))
+y_train = keras_vit.data.check_labels(y_train, num_classes=len(class_names))
 
 
 # %%
@@ -353,7 +353,7 @@ figure, axes = plt.subplots(1, 2, figsize=(6, 3.2))
 for axis, image, chance in zip(axes, small, chances):
     best = chance.argsort()[:-4:-1]
     names = [
-        f"{datasets.class_names('cifar100')[label]} {chance[label]:.0%}"
+        f"{data.class_names('cifar100')[label]} {chance[label]:.0%}"
         for label in best
     ]
     axis.imshow(image.round().astype("uint8"))
@@ -366,7 +366,7 @@ figure.savefig(output / "photographs.png")
 # *A temple and a flower at 32 pixels, and the three likeliest answers of a hundred.* The temple is a
 # castle to it, for which CIFAR-100 has a word. The dahlia, for which it has none, comes out as an aquarium fish by a hair
 # before a rose: something round and orange in front of dark blue. It names 56 % of CIFAR-100's test images rightly, see
-# [its card](../keras_vit/weights/cifar100/README.md), and it can learn new classes from a few images:
+# [its card](../keras_vit/checkpoints/cifar100/README.md), and it can learn new classes from a few images:
 # [tutorial 3](03_few_shot.ipynb).
 
 # %%
@@ -380,7 +380,7 @@ Next:
   make lab: opens the tutorials in JupyterLab
   your own images, one folder a class, are a data set for fit():
     keras.utils.image_dataset_from_directory("folder", image_size=(64, 64))
-    keras_vit.datasets.ImageFolder("folder", image_size=64)  # no TensorFlow""")
+    keras_vit.ImageFolder("folder", image_size=64)  # no TensorFlow""")
 
 # %% [markdown]
 # ## Exercises

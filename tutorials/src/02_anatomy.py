@@ -31,7 +31,7 @@ from keras import ops
 from sklearn.datasets import load_sample_image
 
 import keras_vit
-from keras_vit import datasets, layers
+from keras_vit import data, layers
 
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
@@ -336,7 +336,7 @@ assert sum(count(*paper["B/16"]).values()) == 86_567_656
 # as they are, all centred, and once moved by a pixel or left alone, anew each time.
 
 # %%
-(x_train, y_train), (x_test, y_test) = datasets.load("digits")
+(x_train, y_train), (x_test, y_test) = data.load("digits")
 moves = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
 
 

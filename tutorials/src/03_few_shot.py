@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 start = time.time()
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
@@ -53,9 +53,9 @@ keras.utils.set_random_seed(0)
 # copy into.
 
 # %%
-(x_train, y_train), (x_test, y_test) = datasets.load("cifar10")
+(x_train, y_train), (x_test, y_test) = data.load("cifar10")
 x_test, y_test = x_test[:num_test], y_test[:num_test]
-class_names = datasets.class_names("cifar10")
+class_names = data.class_names("cifar10")
 print(f"{len(x_train):,} images to draw from, {len(x_test):,} to test on")
 assert x_train.shape[1:] == (32, 32, 3)
 
@@ -64,7 +64,7 @@ assert x_train.shape[1:] == (32, 32, 3)
 #
 # `R20+Mi/4` is a small hybrid: six residual units of a ResNet under three Transformer blocks. Its weights are part of
 # the package, so nothing is downloaded. Where they come from, how good they are and what they are not good for is
-# written on [their card](../keras_vit/weights/cifar100/README.md).
+# written on [their card](../keras_vit/checkpoints/cifar100/README.md).
 
 # %%
 model = keras_vit.ViT("R20+Mi/4", weights="cifar100")
@@ -74,7 +74,7 @@ print(f"{model.count_params():,} parameters, images of {model.input_shape[1:]}")
 # What does it make of things it has no name for? It can only answer with one of its hundred words.
 
 # %%
-known = datasets.class_names("cifar100")
+known = data.class_names("cifar100")
 logits = keras_vit.predict(model, x_test[:12], verbose=0)
 answers = [known[label] for label in logits.argmax(axis=-1)]
 
@@ -282,12 +282,21 @@ figure.savefig(output / "confusion.png")
 
 # %%
 table = {"ridge regression (few_shot)": results["pre-trained"].mean[-1]}
-table["logistic regression (linear_probe)"] = keras_vit.linear_probe(
-    None, (f_train, y_train), (f_test, y_test), shots=25, seeds=seeds, C=0.01
-).mean[0]
-table["5 nearest neighbours (nearest_neighbors)"] = keras_vit.nearest_neighbors(
-    None, (f_train, y_train), (f_test, y_test), shots=25, seeds=seeds
-).mean[0]
+table["logistic regression (linear_probe)"] = (
+    keras_vit.transfer_learning.linear_probe(
+        None,
+        (f_train, y_train),
+        (f_test, y_test),
+        shots=25,
+        seeds=seeds,
+        C=0.01,
+    ).mean[0]
+)
+table["5 nearest neighbours (nearest_neighbors)"] = (
+    keras_vit.transfer_learning.nearest_neighbors(
+        None, (f_train, y_train), (f_test, y_test), shots=25, seeds=seeds
+    ).mean[0]
+)
 for name, accuracy in table.items():
     print(f"{name:42}{accuracy:.3f}")
 
@@ -303,7 +312,7 @@ data = keras_vit.ArrayDataset(
     x_train[rows],
     y_train[rows],
     batch_size=25,
-    augment=keras_vit.CropAndFlip(padding=4),
+    augment=keras_vit.data.CropAndFlip(padding=4),
     seed=0,
 )
 tuned.compile(
@@ -321,7 +330,7 @@ print(
 # %% [markdown]
 # Fine-tuning all 1.6 million weights on 250 images ends at 0.560, the ridge regression on frozen features at 0.565: with
 # so few images it makes no difference here, and the regression takes a second. This is one run with
-# one learning rate; `keras_vit.grid_search` would choose it. With twice the images, and the rate chosen so, fine-tuning
+# one learning rate; `keras_vit.transfer_learning.grid_search` would choose it. With twice the images, and the rate chosen so, fine-tuning
 # [reaches 0.610](../benchmarks/transfer.md).
 #
 # ## Here and in the paper
@@ -341,9 +350,9 @@ print(
 #
 # 1. Take the features of another station, `keras_vit.feature_extractor(model, "stage1_unit6")` averaged over the grid, or
 #    the patch tokens of `"block_01"`. Where along the network do features transfer best?
-# 2. Replace CIFAR-10 by your own folder of images, `datasets.ImageFolder("folder", image_size=32)`. It goes straight into
+# 2. Replace CIFAR-10 by your own folder of images, `data.ImageFolder("folder", image_size=32)`. It goes straight into
 #    `few_shot`.
-# 3. `keras_vit.FewShotEvaluation` is the same as a callback. Put it into the fine-tuning above: does few-shot accuracy
+# 3. `keras_vit.transfer_learning.FewShotEvaluation` is the same as a callback. Put it into the fine-tuning above: does few-shot accuracy
 #    on a *third* set of classes fall while the network specialises?
 #
 # ## References

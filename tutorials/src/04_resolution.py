@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 start = time.time()
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
@@ -46,7 +46,7 @@ keras.utils.set_random_seed(0)
 # ## What a larger image costs
 #
 # The network is the one that comes with the library, a small hybrid trained on CIFAR-100 at 32 pixels
-# ([card](../keras_vit/weights/cifar100/README.md)): 8 x 8 tokens of 4 x 4 pixels. `keras_vit.cost` does the arithmetic
+# ([card](../keras_vit/checkpoints/cifar100/README.md)): 8 x 8 tokens of 4 x 4 pixels. `keras_vit.cost` does the arithmetic
 # for other sizes without building anything.
 
 # %%
@@ -134,7 +134,7 @@ def resized(images, size):
     return keras.ops.convert_to_numpy(images)
 
 
-_, (x_test, y_test) = datasets.load("cifar100")
+_, (x_test, y_test) = data.load("cifar100")
 x_test, y_test = x_test[:num_test], y_test[:num_test]
 
 untouched = []
@@ -166,7 +166,7 @@ figure.savefig(output / "accuracy.png")
 # 0.369 at 48 and 0.195 at 64. Positions are not to blame, they were stretched along. But an edge that was one pixel wide is
 # now two pixels wide, and every filter of the stem was trained on the narrow one. Smaller is less harmful here: at 24 pixels
 # 0.489 are left. So never judge a change of resolution before fine-tuning.
-# [The card](../keras_vit/weights/cifar100/README.md) has what fine-tuning gives back: half an epoch at 64 pixels brings
+# [The card](../keras_vit/checkpoints/cifar100/README.md) has what fine-tuning gives back: half an epoch at 64 pixels brings
 # 0.202 up to 0.554, next to the 0.559 at 32.
 #
 # ## Larger where there is more to see
@@ -254,7 +254,7 @@ def fine_tuned(size, seed):
         images,
         labels,
         batch_size=25,
-        augment=keras_vit.CropAndFlip(padding=size // 8),
+        augment=keras_vit.data.CropAndFlip(padding=size // 8),
         seed=seed,
     )
     tuned.compile(
@@ -319,7 +319,7 @@ print(
 # 2. Go down: `change_resolution(model, 24)` and fine-tune. The paper's users lost ten points from 384 to 224 without
 #    training. How much comes back?
 # 3. The other way to have more tokens are smaller patches: build a pure `ViT` and look at
-#    `keras_vit.change_patch_size`.
+#    `keras_vit.resize.change_patch_size`.
 #
 # ## References
 #

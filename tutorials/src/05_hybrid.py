@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
@@ -58,7 +58,7 @@ start = time.perf_counter()
 # added after the first alone had shown nothing clear, and a trial of that pair was seen before the run below.
 
 # %%
-(x_train, y_train), (x_test, y_test) = datasets.load("cifar10")
+(x_train, y_train), (x_test, y_test) = data.load("cifar10")
 first = [
     np.flatnonzero(y_train == label)[:images_per_class] for label in range(10)
 ]
@@ -255,7 +255,7 @@ print(f"frozen features of R20+Mi/4: {features:.3f}, at {macs:.0f} x the MACs")
 # %% [markdown]
 # With 0.626 it is far above everything in the figure, whose best is 0.379. This is no comparison of stems, and not a fair
 # one: the network is a hybrid itself, 25 times as expensive for each image, and was trained for an hour
-# ([card](../keras_vit/weights/cifar100/README.md)). But it shows how little the choice between these five decides beside
+# ([card](../keras_vit/checkpoints/cifar100/README.md)). But it shows how little the choice between these five decides beside
 # photographs seen before.
 
 # %% [markdown]
@@ -286,7 +286,7 @@ deviations = []
 for kind, entries in table_6.items():
     points = []
     for name, (passes, accuracy, printed) in entries.items():
-        budget = keras_vit.exaflops(name, epochs=passes)
+        budget = keras_vit.costs.exaflops(name, epochs=passes)
         deviations.append(abs(budget / printed - 1))
         points.append((budget, accuracy))
         axis.annotate(

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_vit
-from keras_vit import datasets, introspection
+from keras_vit import data, introspection
 
 start = time.time()
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
@@ -42,9 +42,9 @@ keras.utils.set_random_seed(0)
 # them once.
 
 # %%
-_, (images, labels) = datasets.load("cifar10")
+_, (images, labels) = data.load("cifar10")
 images, labels = images[:num_images], labels[:num_images]
-class_names = datasets.class_names("cifar10")
+class_names = data.class_names("cifar10")
 model = keras_vit.ViT("R20+Mi/4", weights="cifar100")
 untrained = keras_vit.ViT("R20+Mi/4", image_size=32)
 

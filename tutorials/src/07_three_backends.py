@@ -41,7 +41,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 here = keras.backend.backend()
 print(f"Keras {keras.version()} on {here}")
@@ -97,7 +97,7 @@ assert here in backends
 # where frameworks have habits of their own; a pure Transformer is products of matrices.
 
 # %%
-_, (photographs, kinds) = datasets.load("cifar100")
+_, (photographs, kinds) = data.load("cifar100")
 photographs, kinds = photographs[:num_photographs], kinds[:num_photographs]
 box = keras_vit.ViT("R20+Mi/4", weights="cifar100")
 print(f"{box.count_params():,} parameters, {len(photographs)} photographs")
@@ -108,7 +108,7 @@ print(f"{box.count_params():,} parameters, {len(photographs)} photographs")
 # then in the file too, and a framework that lost them would betray itself in the next loss.
 
 # %%
-(x_train, y_train), (x_test, y_test) = datasets.load("digits")
+(x_train, y_train), (x_test, y_test) = data.load("digits")
 variant = keras_vit.Variant(
     num_layers=3, hidden_dim=64, mlp_dim=128, num_heads=4, patch_size=2
 )
@@ -220,7 +220,7 @@ for backend, result in found.items():
 
 # %% [markdown]
 # The same 0.602 are right under all three, and no image gets another answer. ([The
-# card](../keras_vit/weights/cifar100/README.md) has 55.91 % for all 10,000; the first 500 happen to be easier.) The
+# card](../keras_vit/checkpoints/cifar100/README.md) has 55.91 % for all 10,000; the first 500 happen to be easier.) The
 # logits differ by 5 millionths, where the largest is 9.4. A float32 has 24 bits, so neighbours near 9 lie one millionth
 # apart. Sums of hundreds of products, added in another order, differ by a few of those.
 #
@@ -446,7 +446,7 @@ print(f"{minutes:.1f} minutes in all, on {machine}, {', '.join(backends)}")
 # | | here | paper, or elsewhere |
 # |---|---|---|
 # | framework | JAX, TensorFlow and PyTorch, one file | JAX (the authors' code) |
-# | `R20+Mi/4`, CIFAR-100 | 0.602 of 500 images, three times | 55.91 % of 10,000 ([card](../keras_vit/weights/cifar100/README.md)) |
+# | `R20+Mi/4`, CIFAR-100 | 0.602 of 500 images, three times | 55.91 % of 10,000 ([card](../keras_vit/checkpoints/cifar100/README.md)) |
 # | its logits | within 5.2e-06 of JAX's | not its subject |
 # | losses of 120 steps | within 1.1e-06; a nudge: 1.8e-06 | not its subject |
 # | a step: TensorFlow, JAX, PyTorch | 87, 112, 117 ms, four blocks, one core | larger models on two cores: [benchmarks](../benchmarks/README.md) |

@@ -42,7 +42,7 @@ import numpy as np
 import safetensors
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
@@ -92,7 +92,7 @@ for preset in keras_vit.presets("augreg_i1k"):
 # matter later are the defaults of the paper, a class token and learned positions.
 
 # %%
-(x_train, y_train), (x_test, y_test) = datasets.load("digits")
+(x_train, y_train), (x_test, y_test) = data.load("digits")
 variant = keras_vit.Variant(
     num_layers=3, hidden_dim=64, mlp_dim=128, num_heads=4, patch_size=2
 )

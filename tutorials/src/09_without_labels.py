@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
@@ -59,9 +59,9 @@ started = time.perf_counter()
 # call downloads both (340 MB); a folder with copies may be named in the environment variable `KERAS_VIT_DATA`.
 
 # %%
-(images, _), _ = datasets.load("cifar100")
+(images, _), _ = data.load("cifar100")
 images = images[:num_images]
-(x_train, y_train), (x_test, y_test) = datasets.load("cifar10")
+(x_train, y_train), (x_test, y_test) = data.load("cifar10")
 x_train, y_train = x_train[:num_labelled], y_train[:num_labelled]
 x_test, y_test = x_test[:num_test], y_test[:num_test]
 print(f"{len(images):,} images to learn from,")
@@ -107,7 +107,7 @@ print(keras_vit.cost(untrained()))
 
 # %%
 painter = untrained()
-colours = keras_vit.masked_patch_model(painter, seed=seed)
+colours = keras_vit.pretraining.masked_patch_model(painter, seed=seed)
 guess = colours.predict(x_test[:64], verbose=0)
 for name, array in guess.items():
     print(f"{name:12}{array.shape}")
@@ -218,7 +218,7 @@ show(rows, output / "colours.png")
 
 # %%
 drawer = untrained()
-autoencoder = keras_vit.masked_autoencoder(
+autoencoder = keras_vit.pretraining.masked_autoencoder(
     drawer,
     decoder_dim=64,
     decoder_layers=1,
@@ -288,7 +288,7 @@ show(rows, output / "autoencoder.png")
 # ridge classifier in closed form, for several draws of the labelled images; all five below are given the same draws.
 # The pixels are a vector of 3,072 numbers, the features of a backbone 64. The fifth network comes with this library and
 # did have labels: 49,000 images of CIFAR-100 with the names of their classes
-# ([card](../keras_vit/weights/cifar100/README.md)). It is a larger hybrid, trained for longer, with 192 features, so it
+# ([card](../keras_vit/checkpoints/cifar100/README.md)). It is a larger hybrid, trained for longer, with 192 features, so it
 # is a mark on the scale and no rival on equal terms.
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 import keras_vit
-from keras_vit import datasets
+from keras_vit import data
 
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
@@ -80,7 +80,7 @@ def scenes(images, labels, count):
     return canvas, masks
 
 
-train_digits, test_digits = datasets.load("digits")
+train_digits, test_digits = data.load("digits")
 x_train, y_train = scenes(*train_digits, num_scenes)
 x_test, y_test = scenes(*test_digits, num_test_scenes)
 names = ["background", *map(str, digits)]

@@ -34,8 +34,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_vit
-from keras_vit.layers.attention_core import attend
-from keras_vit.layers.chunked_attention import chunked_attention
+from keras_vit.ops.attention import attend
+from keras_vit.ops.chunked_attention import chunked_attention
 
 on_jax = keras.backend.backend() == "jax"
 if on_jax:

@@ -1,0 +1,228 @@
+"""What a model is made of: one answer to every question about its layers.
+
+Everything that is done *to* a model (weights in and out, another resolution,
+transfer, costs, attention maps) finds its way by layer type and by name, so
+that it works on models of your own layers too. The questions and the words of
+the errors stand here, and nowhere else.
+"""
+
+import re
+
+import keras
+
+from keras_vit import keras_gaps
+from keras_vit.arguments import spatial
+from keras_vit.layers import (
+    AttentionPooling,
+    AveragePooling,
+    LayerNorm,
+    PatchEncoder,
+    Patches,
+    TokenPooling,
+    TransformerBlock,
+)
+
+# The name of a block in every model of this library.
+BLOCK_NAME = re.compile(r"block_\d+")
+# Name of the layer that turns images with channels first around.
+TO_CHANNELS_LAST = "channels_last"
+# An image size that every stride divides, to find out what the strides are.
+PROBE = 1024
+
+
+def find_layers(model, kind):
+    """Returns the layers of a class in a model or layer, however deep.
+
+    Args:
+        model: a `keras.Model` or a layer.
+        kind: the class, or a tuple of classes.
+
+    Returns:
+        A list in the order in which they were made part of the model.
+    """
+    layers = keras_gaps.flatten_layers(model)
+    return [layer for layer in layers if isinstance(layer, kind)]
+
+
+def only_layer(model, kind, argument="model", deep=False):
+    """Returns the one layer of a class that a model must have.
+
+    Args:
+        model: a `keras.Model`.
+        kind: the class.
+        argument: what the caller's argument is called, for the error.
+        deep: whether layers inside of layers count.
+
+    Returns:
+        A layer.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    layers = find_layers(model, kind) if deep else model.layers
+    layers = [layer for layer in layers if isinstance(layer, kind)]
+    if len(layers) != 1:
+        hint = ""
+        if not deep and len(find_layers(model, kind)) == 1:
+            hint = "It is inside of another layer: pass the inner one. "
+        raise ValueError(
+            f"`{argument}` must have one layer of class {kind.__name__}. "
+            f"{hint}Received: {len(layers)} in '{model.name}'"
+        )
+    return layers[0]
+
+
+def check_functional(model, argument="model"):
+    """Raises unless a model is a functional one."""
+    if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
+        raise ValueError(
+            f"`{argument}` must be a functional `keras.Model`. "
+            f"Received: {argument}={model!r}"
+        )
+
+
+def layer_names(model):
+    """Returns the names of a model's layers as an error lists them."""
+    return listed(layer.name for layer in model.layers)
+
+
+def listed(names):
+    """Returns names as an error lists them."""
+    return ", ".join(repr(name) for name in names)
+
+
+def block_layers(model):
+    """Returns the layers named `block_00`, `block_01` and on, in order."""
+    return [x for x in model.layers if BLOCK_NAME.fullmatch(x.name)]
+
+
+def image_data_format(model):
+    """Returns how a model wants its images, from the layers that read them.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        `"channels_last"` or `"channels_first"`.
+    """
+    for layer in find_layers(model, keras.layers.Layer):
+        if layer.name == TO_CHANNELS_LAST:
+            return "channels_first"
+        # Only `Patches` has one that is about images.
+        if isinstance(layer, Patches):
+            return layer.data_format
+    return "channels_last"
+
+
+def image_input(model):
+    """Returns the one image input of a model.
+
+    Args:
+        model: a functional `keras.Model`.
+
+    Returns:
+        Height and width in pixels, a pair whose entries are `None` where any
+        size is taken, and `"channels_last"` or `"channels_first"`.
+
+    Raises:
+        ValueError: if the model has no such input, or more than one.
+    """
+    inputs = [x for x in model.inputs if len(x.shape) == 4]
+    if len(inputs) != 1:
+        shapes = [x.shape for x in model.inputs]
+        raise ValueError(
+            "`model` must have one input of shape (batch, height, width, "
+            f"channels). Received: {shapes} in '{model.name}'"
+        )
+    data_format = image_data_format(model)
+    return tuple(inputs[0].shape[spatial(data_format)]), data_format
+
+
+def cell_size(backbone):
+    """Height and width in pixels of what one patch token stands for."""
+    patches = only_layer(backbone, Patches, "backbone")
+    shape = list(backbone.input_shape)
+    shape[spatial(image_data_format(backbone))] = (PROBE, PROBE)
+    # What lies under the patches, nothing or a ResNet, is a chain of layers.
+    for layer in keras.Model(backbone.input, patches.input).layers[1:]:
+        shape = layer.compute_output_shape(shape)
+    # Behind a ResNet the channels are last.
+    cells = shape[spatial(patches.data_format)]
+    return tuple(
+        patch * PROBE // count
+        for patch, count in zip(patches.patch_size, cells)
+    )
+
+
+def weights_by_path(model):
+    """Returns the weights of a model by path, random states left out."""
+    weights = {}
+    for weight in model.weights:
+        if "seed_generator" in weight.path:
+            continue
+        if weight.path in weights:
+            raise ValueError(
+                "`model` has two weights of one path, so that a file cannot "
+                f"tell them apart. Received: {weight.path}"
+            )
+        weights[weight.path] = weight
+    return weights
+
+
+def patch_size_of(model):
+    """Returns height and width of a patch; (1, 1) on a feature map."""
+    patches = find_layers(model, Patches)
+    return patches[0].patch_size if patches else (1, 1)
+
+
+class Anatomy:
+    """The sizes of a model, read off its layers.
+
+    Args:
+        model: a `keras.Model` made by `ViT`, or of the same layers under the
+            same names.
+    """
+
+    def __init__(self, model):
+        weights = weights_by_path(model)
+        self.blocks = find_layers(model, TransformerBlock)
+        self.encoder = only_layer(model, PatchEncoder, deep=True)
+        self.patch_size = patch_size_of(model)
+        first = self.blocks[0]
+        self.num_layers = len(self.blocks)
+        self.hidden_dim = self.encoder.hidden_dim
+        self.num_heads = first.attention.num_heads
+        self.mlp_dim = first.mlp.mlp_dim
+        self.activation = first.mlp.activation
+        self.use_bias = first.attention.use_bias
+        self.qk_norm = first.attention.qk_norm
+        self.layer_scale = first.layer_scale
+        self.epsilons = {norm.epsilon for norm in find_layers(model, LayerNorm)}
+        kernel = weights["patch_encoder/projection/kernel"]
+        height, width = self.patch_size
+        self.num_channels = kernel.shape[0] // (height * width)
+        head = weights.get("head/kernel")
+        self.num_classes = None if head is None else head.shape[-1]
+        pre_logits = weights.get("pre_logits/kernel")
+        self.representation_dim = (
+            None if pre_logits is None else pre_logits.shape[-1]
+        )
+        positions = getattr(self.encoder, "position_embedding", None)
+        self.grid_size = None if positions is None else positions.grid_size
+        pooling = {
+            layer.name: layer
+            for layer in model.layers
+            if layer.name == "pooling"
+        }.get("pooling")
+        self.pooling = {
+            TokenPooling: "token",
+            AveragePooling: "average",
+            AttentionPooling: "attention",
+        }.get(type(pooling))
+
+    @property
+    def image_size(self):
+        """Height and width of the images that the position table is for."""
+        return [
+            cells * edge for cells, edge in zip(self.grid_size, self.patch_size)
+        ]

@@ -1,0 +1,377 @@
+"""What of a file goes where in a model, and what does not fit.
+
+Made from names and shapes alone, before any array is read: so a model is
+loaded as a whole or stays as it was, and all complaints come together.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from keras_vit.anatomy import (
+    find_layers,
+    image_input,
+    only_layer,
+    patch_size_of,
+    weights_by_path,
+)
+from keras_vit.checkpoints import formats, tokens
+from keras_vit.checkpoints.files import CheckpointError, read_ahead
+from keras_vit.checkpoints.rules import Layout
+from keras_vit.layers import MLP, LayerNorm, PatchEncoder
+
+HEADS = ("head/", "distillation_head/")
+# Where big_vision keeps all blocks in one array each, for `nn.scan`.
+STACK = "Transformer/encoderblock/"
+MOST_NAMES = 10  # in one message; the rest is counted
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One array of the file and where it goes.
+
+    Args:
+        key: key in the file.
+        paths: weight paths, a tuple for each slice of the array.
+        layout: how a slice holds the weights.
+        stacked: whether the first axis counts blocks.
+    """
+
+    key: str
+    paths: tuple
+    layout: Layout
+    stacked: bool = False
+
+
+class Plan:
+    """What goes where, and what is wrong with that."""
+
+    def __init__(self, model, arrays, checkpoint):
+        self.model, self.arrays, self.checkpoint = model, arrays, checkpoint
+        self.format, self.prefix = recognise(checkpoint.path, arrays)
+        self.weights = weights_by_path(model)
+        self.patch_size = patch_size_of(model)
+        self.steps, self.roles, self.fitted = [], {}, {}
+        self.taken, self.without_source = set(), set(self.weights)
+        self.unexpected, self.mis_shaped, self.missing = [], [], []
+        self.numerics, self.notes = [], []
+        self._zero = []
+        for key, shape in arrays.shapes.items():
+            self._place(key, tuple(shape))
+
+    def _place(self, key, shape):
+        if not key.startswith(self.prefix):
+            if self.prefix.endswith("/"):
+                return  # another tower, or the state of an optimizer
+            name = key
+        else:
+            name = key.removeprefix(self.prefix)
+        if re.fullmatch(self.format.unused, name):
+            return
+        stacked = name.startswith(STACK)
+        pieces = self._slices(name, shape) if stacked else [name]
+        rules = [self._rule_for(piece) for piece in pieces]
+        if None in rules or not rules:
+            self.unexpected.append(key)
+            return
+        paths = tuple(rule.match(piece) for rule, piece in zip(rules, pieces))
+        flat = {path for group in paths for path in group}
+        if flat & self.taken:  # under another name that means the same
+            self.unexpected.append(key)
+            return
+        self.taken |= flat
+        if paths[0][0] in formats.ROLES:
+            self.roles[paths[0][0]] = key
+            return
+        step = _Step(key, paths, rules[0].layout, stacked)
+        self._check_shapes(step, shape[1:] if stacked else shape)
+        self.steps.append(step)
+
+    def _slices(self, name, shape):
+        """The names of the blocks in an array that holds all of them."""
+        blocks = {path.split("/")[0] for path in self.weights}
+        depth = sum(block.startswith("block_") for block in blocks)
+        if shape[:1] != (depth,):
+            return []
+        return [
+            name.replace(STACK, f"Transformer/encoderblock_{index}/")
+            for index in range(depth)
+        ]
+
+    def _rule_for(self, name):
+        """The first rule for a name whose weights the model has."""
+        for rule in self.format.rules:
+            paths = rule.match(name)
+            if paths is None:
+                continue
+            if paths[0] in formats.ROLES or self._is_head(paths[0]):
+                return rule
+            if all(path in self.weights for path in paths):
+                return rule
+        return None
+
+    def _is_head(self, path):
+        return path.startswith(HEADS)
+
+    def _check_shapes(self, step, shape):
+        for paths in step.paths:
+            self.without_source.difference_update(paths)
+            if any(path not in self.weights for path in paths):
+                continue  # a head, which is settled as a whole
+            shapes = [self.weights[path].shape for path in paths]
+            expected = step.layout.shape(shapes, self.patch_size)
+            if _without_ones(expected) != _without_ones(shape):
+                if not self._is_head(paths[0]):
+                    self.mis_shaped.append(
+                        f"{step.key}: expected {tuple(expected)} for "
+                        f"{', '.join(paths)}, the file has {shape}"
+                    )
+
+    def settle_head(self, reset_head):
+        """Keeps the file's head if it fits, else makes the model's zero."""
+        heads = [step for step in self.steps if self._is_head(step.paths[0][0])]
+        in_file = {path for step in heads for path in step.paths[0]}
+        in_model = {path for path in self.weights if self._is_head(path)}
+        fits = in_file == in_model and all(
+            _without_ones(self.arrays.shapes[step.key])
+            == _without_ones(
+                step.layout.shape(
+                    [self.weights[path].shape for path in step.paths[0]],
+                    self.patch_size,
+                )
+            )
+            for step in heads
+        )
+        if fits and not reset_head:
+            return
+        of_file = _classes([self.arrays.shapes[step.key] for step in heads])
+        of_model = _classes([self.weights[path].shape for path in in_model])
+        about = f"the file's head is {of_file}, the model's is {of_model}"
+        if reset_head is False:
+            self.mis_shaped.append(about)
+            return
+        if reset_head is None:
+            start = "starts from zero" if in_model else "has no head"
+            self.notes.append(
+                f"In '{self.checkpoint.path}' {about}: the model {start}. "
+                "Pass `reset_head=True` if that is what you want."
+            )
+        self.steps = [step for step in self.steps if step not in heads]
+        self.without_source -= in_model
+        self._zero = sorted(in_model)
+
+    def settle_pre_logits(self, drop):
+        extra = [key for key in self.unexpected if self._is_pre_logits(key)]
+        if extra and drop:
+            self.unexpected = [
+                key for key in self.unexpected if key not in extra
+            ]
+        elif extra:
+            width = self.arrays.shapes[extra[0]][-1]
+            self.notes.append(
+                "`pre_logits` is a dense layer before the head. Keep it with "
+                f"`representation_dim={width}`, or leave it out with "
+                "`drop_pre_logits=True`, as for fine-tuning."
+            )
+
+    def _is_pre_logits(self, key):
+        return key.removeprefix(self.prefix).startswith(
+            ("pre_logits/", "pooler.dense.")
+        )
+
+    def fit_tokens(self, method):
+        """Brings class token, registers and positions to the model's form."""
+        shapes = {
+            role: tuple(self.weights[role].shape)
+            for role in formats.ROLES
+            if role in self.weights
+        }
+        self.without_source -= set(formats.ROLES)
+        for role, key in self.roles.items():
+            if role not in shapes:
+                self.unexpected.append(key)
+        lacking = [role for role in shapes if role not in self.roles]
+        self.missing += lacking
+        if lacking or any(role not in shapes for role in self.roles):
+            return
+        in_file = {
+            role: self.arrays.shapes[key] for role, key in self.roles.items()
+        }
+        for role in (formats.CLS_TOKEN, formats.REGISTERS):
+            if role in shapes:
+                expected = _without_ones(shapes[role])
+                if _without_ones(in_file[role]) != expected:
+                    self.mis_shaped.append(
+                        f"{self.roles[role]}: expected {shapes[role]} for "
+                        f"{role}, the file has {tuple(in_file[role])}"
+                    )
+                    return
+        grids, file_prefix, model_prefix = None, 0, 0
+        if formats.POSITIONS in shapes:
+            fit = self._fit_positions(in_file, shapes, method)
+            if fit is None:
+                return
+            file_prefix, model_prefix, grids = fit
+        # Small, so read now: whatever is wrong is known before any write.
+        arrays = {}
+        for role, key in self.roles.items():
+            self.arrays.check(key)
+            arrays[role] = self.arrays.read(key)
+        self.fitted = tokens.fit(
+            arrays, shapes, model_prefix, file_prefix, grids, method
+        )
+
+    def _fit_positions(self, in_file, shapes, method):
+        key = self.roles[formats.POSITIONS]
+        encoder = only_layer(self.model, PatchEncoder, deep=True)
+        positions = encoder.position_embedding
+        table = tuple(in_file[formats.POSITIONS])
+        expected = shapes[formats.POSITIONS]
+        if len(table) == 3 and table[0] == 1:  # as Flax and PyTorch have it
+            table = table[1:]
+        if len(table) != 2 or table[1] != expected[1]:
+            self.mis_shaped.append(
+                f"{key}: expected vectors of {expected[1]} for "
+                f"{formats.POSITIONS}, the file has {tuple(table)}"
+            )
+            return None
+        rows = table[0]
+        has_cls = int(formats.CLS_TOKEN in in_file)
+        registers = in_file.get(formats.REGISTERS, (0, 0))[-2]
+        prefixes = (has_cls + registers, has_cls, 0)
+        if (
+            key == f"{self.prefix}pos_embedding"
+            and self.format is formats.LINEN
+        ):
+            # big_vision adds positions before it puts the class token there.
+            prefixes = (0, has_cls)
+        prefixes = dict.fromkeys(prefixes)
+        found = tokens.grids_of_file(
+            rows, prefixes, positions.grid_size, self._known_grid(positions)
+        )
+        if len(found) != 1:
+            guess = f", as {found}" if found else ""
+            self.mis_shaped.append(
+                f"{key}: {rows} positions can{'not' if not found else ''} be "
+                f"read as a grid{guess}. Say which it is: "
+                "`load_checkpoint(..., file_grid=(rows, columns))`."
+            )
+            return None
+        ((file_prefix, file_grid),) = found
+        if file_grid != positions.grid_size and method is None:
+            self.mis_shaped.append(
+                f"{key}: positions of a grid of {file_grid}, expected "
+                f"{positions.grid_size} for {formats.POSITIONS}. Pass "
+                "`resize_positions='corner_aligned'` to resample them."
+            )
+            return None
+        grids = (file_grid, positions.grid_size)
+        return file_prefix, positions.num_prefix_tokens, grids
+
+    def _known_grid(self, positions):
+        """The grid of the file, from the size of images it is for."""
+        if self.checkpoint.grid is not None or not self.checkpoint.image_size:
+            return self.checkpoint.grid
+        size, _ = image_input(self.model)
+        if None in size:
+            return None
+        # So many pixels of an image make a cell, whatever lies between.
+        cell = (
+            -(-edge // cells) for edge, cells in zip(size, positions.grid_size)
+        )
+        return tuple(
+            -(-edge // pixels)
+            for edge, pixels in zip(self.checkpoint.image_size, cell)
+        )
+
+    def find_missing(self):
+        self.missing += sorted(self.without_source)
+
+    def check_numerics(self):
+        expected = {
+            "activation": self.checkpoint.activation or self.format.activation,
+            "epsilon": self.checkpoint.epsilon or self.format.epsilon,
+        }
+        given = {
+            "activation": {m.activation for m in find_layers(self.model, MLP)},
+            "epsilon": {n.epsilon for n in find_layers(self.model, LayerNorm)},
+        }
+        # A gated MLP has weights of its own, which tell by themselves.
+        given["activation"].discard("swiglu")
+        for name, values in given.items():
+            if values - {expected[name]}:
+                values = ", ".join(map(repr, sorted(values)))
+                self.numerics.append(
+                    f"weights of {self.format.name} are made for "
+                    f"{name}={expected[name]!r}, the model has {values}. Build "
+                    f"it with `{name}={expected[name]!r}`, or pass "
+                    "`check_numerics=False`."
+                )
+
+    def raise_problems(self):
+        problems = [
+            ("missing in the file", self.missing),
+            ("without a place in the model", self.unexpected),
+            ("of another shape", self.mis_shaped),
+            ("other arithmetic", self.numerics),
+        ]
+        if not any(found for _, found in problems):
+            return
+        lines = [
+            f"'{self.checkpoint.path}' (format: {self.format.name}) does not "
+            f"fit the model '{self.model.name}', which is left as it was."
+        ]
+        for label, found in problems:
+            if found:
+                lines.append(f"{label} ({len(found)}):")
+                lines += [f"  {name}" for name in found[:MOST_NAMES]]
+                if len(found) > MOST_NAMES:
+                    lines.append(f"  ... and {len(found) - MOST_NAMES} more")
+        raise CheckpointError("\n".join(lines + self.notes))
+
+    def keys(self):
+        return [step.key for step in self.steps]
+
+    def carry_out(self):
+        for path in self._zero:
+            weight = self.weights[path]
+            weight.assign(np.zeros(weight.shape, "float32"))
+        for path, array in self.fitted.items():
+            self.weights[path].assign(array)
+        arrays = read_ahead(self.arrays, self.keys())
+        for step, array in zip(self.steps, arrays):
+            slices = array if step.stacked else [array]
+            for paths, piece in zip(step.paths, slices):
+                weights = [self.weights[path] for path in paths]
+                shapes = [tuple(weight.shape) for weight in weights]
+                expected = step.layout.shape(shapes, self.patch_size)
+                values = step.layout.read(piece.reshape(expected), shapes)
+                for weight, value in zip(weights, values):
+                    weight.assign(value.astype("float32", copy=False))
+
+
+def recognise(path, arrays):
+    found = formats.recognise(arrays.shapes)
+    if found is None:
+        known = ", ".join(known.name for known in formats.FORMATS)
+        raise CheckpointError(
+            f"'{path}' has names of none of the known formats: {known}. It "
+            f"begins with: {', '.join(list(arrays.shapes)[:3]) or 'nothing'}"
+        )
+    return found
+
+
+def _classes(shapes):
+    """What a head is, from the shapes of its arrays."""
+    if not shapes:
+        return "none"
+    return f"one for {min(shapes, key=len)[-1]} classes"
+
+
+def _without_ones(shape):
+    """Class tokens and group norms are stored with axes of 1 in front."""
+    shape = tuple(shape)
+    while shape[:1] == (1,):
+        shape = shape[1:]
+    return shape

@@ -1,0 +1,156 @@
+"""`config.json`: what lies beside weights and lets a library build the model.
+
+Read for the few facts that the names of the weights do not tell; written by
+`export_checkpoint`, so that timm and transformers open what was trained here.
+"""
+
+import json
+import pathlib
+import zipfile
+
+# The names of the non-linearity in transformers' and timm's configurations.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
+}
+
+
+def read(path):
+    """Returns what the `config.json` beside a file of weights says.
+
+    Args:
+        path: path of the file of weights.
+
+    Returns:
+        A dict with some of `activation`, `epsilon` and `image_size`; empty
+        if there is no such file, or if it cannot belong to the weights: the
+        libraries that write one write `.safetensors`.
+    """
+    config = pathlib.Path(path).parent / "config.json"
+    if not config.is_file() or zipfile.is_zipfile(path):
+        return {}
+    try:
+        config = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{config}' is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        return {}
+    facts = {}
+    arguments = config.get("model_args") or {}
+    activation = config.get("hidden_act", arguments.get("act_layer"))
+    if activation in ACTIVATIONS:
+        facts["activation"] = ACTIVATIONS[activation]
+    if isinstance(config.get("layer_norm_eps"), float):
+        facts["epsilon"] = config["layer_norm_eps"]
+    size = config.get("image_size", arguments.get("img_size"))
+    if isinstance(size, int):
+        size = [size, size]
+    if isinstance(size, list) and len(size) == 2:
+        facts["image_size"] = tuple(map(int, size))
+    return facts
+
+
+def for_timm(anatomy):
+    """Returns the `config.json` by which `timm.create_model` opens weights."""
+    height, width = anatomy.image_size
+    return {
+        # Any size of its class: every argument that differs is given.
+        "architecture": "vit_base_patch16_224",
+        "num_classes": anatomy.num_classes or 0,
+        "num_features": anatomy.hidden_dim,
+        "pretrained_cfg": {
+            "input_size": [anatomy.num_channels, height, width],
+            "fixed_input_size": True,
+            "num_classes": anatomy.num_classes or 0,
+            "crop_pct": 1.0,
+            "mean": [0.5] * anatomy.num_channels,
+            "std": [0.5] * anatomy.num_channels,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+        "model_args": {
+            "img_size": [height, width],
+            "patch_size": list(anatomy.patch_size),
+            "in_chans": anatomy.num_channels,
+            "embed_dim": anatomy.hidden_dim,
+            "depth": anatomy.num_layers,
+            "num_heads": anatomy.num_heads,
+            # timm rounds the product down.
+            "mlp_ratio": (anatomy.mlp_dim + 0.5) / anatomy.hidden_dim,
+            "qkv_bias": anatomy.use_bias,
+            "qk_norm": anatomy.qk_norm,
+            "init_values": anatomy.layer_scale,
+            "class_token": anatomy.encoder.cls_token,
+            "reg_tokens": anatomy.encoder.num_registers,
+            "no_embed_class": not anatomy.encoder.position_of_cls_token
+            or not anatomy.encoder.cls_token,
+            "global_pool": {
+                "token": "token",
+                "average": "avg",
+                "attention": "map",
+            }[anatomy.pooling],
+            "fc_norm": False,
+            "act_layer": anatomy.activation,
+        },
+    }
+
+
+def for_transformers(anatomy):
+    """Returns the `config.json` by which transformers opens weights."""
+    with_head = anatomy.num_classes is not None
+    config = {
+        "architectures": [
+            "ViTForImageClassification" if with_head else "ViTModel"
+        ],
+        "model_type": "vit",
+        "hidden_size": anatomy.hidden_dim,
+        "num_hidden_layers": anatomy.num_layers,
+        "num_attention_heads": anatomy.num_heads,
+        "intermediate_size": anatomy.mlp_dim,
+        "hidden_act": {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[
+            anatomy.activation
+        ],
+        "layer_norm_eps": max(anatomy.epsilons),
+        "image_size": anatomy.image_size,
+        "patch_size": list(anatomy.patch_size),
+        "num_channels": anatomy.num_channels,
+        "qkv_bias": anatomy.use_bias,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "pooler_act": "tanh",
+        "torch_dtype": "float32",
+    }
+    if anatomy.representation_dim is not None:
+        config["pooler_output_size"] = anatomy.representation_dim
+    if with_head:
+        labels = [f"LABEL_{index}" for index in range(anatomy.num_classes)]
+        config["id2label"] = {
+            str(index): label for index, label in enumerate(labels)
+        }
+        config["label2id"] = {
+            label: index for index, label in enumerate(labels)
+        }
+    # Plain numbers where the library expects them.
+    for name in ("image_size", "patch_size"):
+        if len(set(config[name])) == 1:
+            config[name] = config[name][0]
+    return config
+
+
+def preprocessor_for_transformers(anatomy):
+    """Returns `preprocessor_config.json`: resize, then [-1, 1]."""
+    height, width = anatomy.image_size
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5] * anatomy.num_channels,
+        "image_std": [0.5] * anatomy.num_channels,
+    }

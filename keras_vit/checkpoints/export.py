@@ -1,0 +1,182 @@
+"""A model's weights under the names of other libraries: `export_checkpoint`.
+
+The rules of `formats`, read from the other end.
+"""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_vit.anatomy import Anatomy, weights_by_path
+from keras_vit.arguments import check_choice
+from keras_vit.checkpoints import configs, formats, writers
+
+FORMATS = {
+    "official": formats.PRE_LINEN,
+    "big_vision": formats.LINEN,
+    "timm": formats.TIMM,
+    "huggingface": formats.HUGGING_FACE,
+}
+POOLINGS = {
+    "official": ("token", "average"),
+    "big_vision": ("token", "average", "attention"),
+    "timm": ("token", "average", "attention"),
+    "huggingface": ("token",),
+}
+
+
+def export_checkpoint(model, path, format="official"):
+    """Writes a model's weights so that another library opens them.
+
+    | format | what is written |
+    |---|---|
+    | `"official"` | an `.npz` file, as google-research/vision_transformer |
+    | `"big_vision"` | an `.npz` file, as big_vision |
+    | `"timm"` | a folder for `timm.create_model("local-dir:folder")` |
+    | `"huggingface"` | a folder for transformers' `from_pretrained("folder")` |
+
+    The folders hold `model.safetensors` and the `config.json` from which the
+    other library builds the model.
+
+    Loading the file again gives back the same bits. A model that the other
+    library could not compute (another activation or epsilon, registers in a
+    format that has none) is refused: nothing is left out and nothing changed.
+    Every file takes its place whole or not at all.
+
+    Args:
+        model: a `keras.Model` made by `ViT`, or of the same layers under the
+            same names. It expects pixels in [0, 255] if it rescales; the
+            exported weights expect [-1, 1], as the formats do.
+        path: path of the `.npz` file, or of the folder.
+        format: one of the names above.
+
+    Returns:
+        The path of the file of weights.
+
+    Raises:
+        ValueError: if the format has no place for a part of the model, or no
+            such arithmetic.
+        OSError: if the file cannot be written.
+
+    Example:
+
+    ```python
+    keras_vit.export_checkpoint(model, "pets.npz")
+    keras_vit.export_checkpoint(model, "pets_timm", format="timm")
+    ```
+    """
+    check_choice("format", format, FORMATS)
+    anatomy = Anatomy(model)
+    path = pathlib.Path(path)
+    is_npz = format in ("official", "big_vision")
+    if is_npz != (path.suffix == ".npz"):
+        kind = "end in .npz" if is_npz else "be a folder"
+        raise ValueError(
+            f"`path` must {kind} for format={format!r}. Received: path='{path}'"
+        )
+    _check_arithmetic(anatomy, format)
+    arrays = _arrays(model, anatomy, format)
+    if is_npz:
+        writers.write_npz(path, arrays)
+        return path
+    # The weights last: a folder that has them is complete.
+    if format == "timm":
+        texts = {"config.json": configs.for_timm(anatomy)}
+    else:
+        texts = {
+            "config.json": configs.for_transformers(anatomy),
+            "preprocessor_config.json": (
+                configs.preprocessor_for_transformers(anatomy)
+            ),
+        }
+    for name, config in texts.items():
+        writers.write_text(path / name, json.dumps(config, indent=2) + "\n")
+    # transformers asks for this note.
+    metadata = {"format": "pt"}
+    writers.write_safetensors(path / "model.safetensors", arrays, metadata)
+    return path / "model.safetensors"
+
+
+def _check_arithmetic(anatomy, format):
+    allowed = {
+        "activation": {
+            "official": {"gelu_tanh"},
+            "big_vision": {"gelu_tanh"},
+        }.get(format, {"gelu", "gelu_tanh"}),
+        "pooling": set(POOLINGS[format]),
+    }
+    given = {"activation": anatomy.activation, "pooling": anatomy.pooling}
+    for name, value in given.items():
+        if value not in allowed[name]:
+            choices = ", ".join(map(repr, sorted(allowed[name])))
+            raise ValueError(
+                f"The format {format!r} knows {name} {choices} alone. "
+                f"Received: {name}={value!r}"
+            )
+    same = len(anatomy.epsilons) == 1
+    if not same or (format != "huggingface" and anatomy.epsilons != {1e-6}):
+        rule = "one epsilon" if format == "huggingface" else "epsilon 1e-06"
+        raise ValueError(
+            f"The format {format!r} has {rule} in all its layer norms. "
+            f"Received: {sorted(anatomy.epsilons)}"
+        )
+
+
+def _arrays(model, anatomy, format):
+    form = FORMATS[format]
+    weights = {
+        path: keras.ops.convert_to_numpy(weight).astype("float32", copy=False)
+        for path, weight in weights_by_path(model).items()
+    }
+    left = dict.fromkeys(sorted(weights))
+    refused = []
+    if form is formats.HUGGING_FACE:
+        # These names are those of DeiT, and a classifier looks past the pooler.
+        refused += [path for path in left if path == formats.REGISTERS]
+        if anatomy.num_classes is not None:
+            refused += [path for path in left if path.startswith("pre_logits/")]
+    arrays = {}
+    for rule in form.rules:
+        for path in list(left):
+            key = rule.key_for(path)
+            if key is None or path not in left or path in refused:
+                continue
+            paths = rule.match(key)
+            if not all(path in left for path in paths):
+                continue
+            values = [weights[path] for path in paths]
+            array = rule.layout.write(values, anatomy.patch_size)
+            arrays[_with_prefix(key, form, anatomy)] = array
+            for path in paths:
+                del left[path]
+    if left:
+        raise ValueError(
+            f"The format {format!r} has no place for: {', '.join(left)}"
+        )
+    for key, array in arrays.items():
+        if key.endswith(("pos_embedding", "pos_embed", "position_embeddings")):
+            arrays[key] = _table(array, anatomy, format)[None]
+    return arrays
+
+
+def _table(table, anatomy, format):
+    """The position table with a row for each prefix token that wants one."""
+    encoder = anatomy.encoder
+    has_row = encoder.cls_token and encoder.position_of_cls_token
+    zeros = np.zeros((1, table.shape[-1]), "float32")
+    if has_row and format == "timm" and encoder.num_registers:
+        # timm gives every prefix token a row, or none.
+        registers = np.repeat(zeros, encoder.num_registers, axis=0)
+        return np.concatenate([table[:1], registers, table[1:]])
+    if encoder.cls_token and not has_row and format != "timm":
+        return np.concatenate([zeros, table])
+    return table
+
+
+def _with_prefix(key, form, anatomy):
+    # `ViTForImageClassification` has the backbone under a name of its own.
+    if form is not formats.HUGGING_FACE or anatomy.num_classes is None:
+        return key
+    return key if key.startswith("classifier.") else f"vit.{key}"

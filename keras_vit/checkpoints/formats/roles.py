@@ -1,0 +1,11 @@
+"""The weights that libraries cut in different ways, by name.
+
+A class token may have a row of the position table or not, and registers may
+have rows: `tokens` brings these three into the form of a model, so rules give
+them roles where all other weights have paths.
+"""
+
+CLS_TOKEN = "patch_encoder/cls_token"
+REGISTERS = "patch_encoder/register_tokens"
+POSITIONS = "patch_encoder/position_embedding/table"
+ROLES = (CLS_TOKEN, REGISTERS, POSITIONS)

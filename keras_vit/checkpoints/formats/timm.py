@@ -1,0 +1,71 @@
+"""What timm calls the weights of a Vision Transformer.
+
+Source: timm 1.0, `models/vision_transformer.py`.
+"""
+
+from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
+from keras_vit.checkpoints.rules import (
+    PATCHES_OIHW,
+    SAME,
+    Format,
+    Rule,
+    dense,
+    linear,
+    linear_out,
+    norm,
+)
+
+TIMM = Format(
+    name="timm",
+    marker=r"patch_embed\.proj\.weight",
+    activation="gelu",
+    rules=(
+        Rule("cls_token", (CLS_TOKEN,)),
+        Rule("reg_token", (REGISTERS,)),
+        Rule("dist_token", (REGISTERS,)),
+        Rule("pos_embed", (POSITIONS,)),
+        *dense(
+            "patch_embed.proj.",
+            "patch_encoder/projection",
+            PATCHES_OIHW,
+            SAME,
+            ("weight", "bias"),
+        ),
+        *norm("blocks.{i}.norm1", "block_{i:02d}/attention_norm"),
+        *linear(
+            "blocks.{i}.attn.qkv",
+            "block_{i:02d}/attention/query",
+            "block_{i:02d}/attention/key",
+            "block_{i:02d}/attention/value",
+        ),
+        *norm("blocks.{i}.attn.q_norm", "block_{i:02d}/attention/query_norm"),
+        *norm("blocks.{i}.attn.k_norm", "block_{i:02d}/attention/key_norm"),
+        *linear_out("blocks.{i}.attn.proj", "block_{i:02d}/attention/output"),
+        Rule("blocks.{i}.ls1.gamma", ("block_{i:02d}/attention_scale/scale",)),
+        *norm("blocks.{i}.norm2", "block_{i:02d}/mlp_norm"),
+        # SwiGLU in one matrix, its gate first; plain; SwiGLU in two.
+        *linear(
+            "blocks.{i}.mlp.fc1",
+            "block_{i:02d}/mlp/gate",
+            "block_{i:02d}/mlp/hidden",
+        ),
+        *linear("blocks.{i}.mlp.fc1", "block_{i:02d}/mlp/hidden"),
+        *linear("blocks.{i}.mlp.fc1_g", "block_{i:02d}/mlp/gate"),
+        *linear("blocks.{i}.mlp.fc1_x", "block_{i:02d}/mlp/hidden"),
+        *linear("blocks.{i}.mlp.fc2", "block_{i:02d}/mlp/output"),
+        Rule("blocks.{i}.ls2.gamma", ("block_{i:02d}/mlp_scale/scale",)),
+        *norm("norm", "encoder_norm"),
+        *norm("fc_norm", "pooling_norm"),
+        Rule("attn_pool.latent", ("pooling/probe",)),
+        *linear("attn_pool.q", "pooling/attention/query"),
+        *linear(
+            "attn_pool.kv", "pooling/attention/key", "pooling/attention/value"
+        ),
+        *linear_out("attn_pool.proj", "pooling/attention/output"),
+        *norm("attn_pool.norm", "pooling/norm"),
+        *linear("attn_pool.mlp.fc1", "pooling/mlp/hidden"),
+        *linear("attn_pool.mlp.fc2", "pooling/mlp/output"),
+        *linear("head", "head"),
+        *linear("head_dist", "distillation_head"),
+    ),
+)

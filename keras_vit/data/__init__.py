@@ -1,0 +1,28 @@
+"""Images and labels on their way to a model, and what is checked of them.
+
+`small_sets` loads small real sets by name, `image_folder` reads files,
+`array_dataset` makes batches whose order depends on seed and epoch alone,
+`augmentation` and `crop_and_flip` change batches, `checks` refuses wrong ones.
+Nothing here needs TensorFlow.
+"""
+
+from keras_vit.data.array_dataset import ArrayDataset
+from keras_vit.data.augmentation import (
+    AUGMENTATION_LEVELS,
+    augmentation,
+)
+from keras_vit.data.checks import check_labels
+from keras_vit.data.crop_and_flip import CropAndFlip
+from keras_vit.data.image_folder import ImageFolder
+from keras_vit.data.small_sets import class_names, load
+
+__all__ = [
+    "AUGMENTATION_LEVELS",
+    "ArrayDataset",
+    "CropAndFlip",
+    "ImageFolder",
+    "augmentation",
+    "check_labels",
+    "class_names",
+    "load",
+]

@@ -1,0 +1,100 @@
+"""Checks of images and labels, before a backend sees them.
+
+JAX answers a wrong shape or a label out of range without a word; TensorFlow and
+PyTorch stop in the middle, each in its own words.
+"""
+
+import numpy as np
+
+from keras_vit.layers import Patches
+
+
+def check_labels(labels, num_classes):
+    """Raises unless labels are what a classifier of so many classes takes.
+
+    Keras leaves this to the backend: TensorFlow and PyTorch stop at a label
+    out of range, JAX trains on without a word. Call it once on your labels
+    before `fit`; `evaluate` does so by itself.
+
+    Args:
+        labels: integers of shape `(num_images,)` or `(num_images, 1)`, each
+            in `[0, num_classes)`; or floats of shape
+            `(num_images, num_classes)`, each in [0, 1]: one-hot labels or
+            mixtures of them.
+        num_classes: number of classes.
+
+    Returns:
+        The labels as a NumPy array.
+
+    Raises:
+        ValueError: if shape, kind or range are others.
+
+    Example:
+
+    >>> keras_vit.data.check_labels([0, 2, 1], num_classes=3)
+    array([0, 2, 1])
+    """
+    array = np.asarray(labels)
+    per_class = array.ndim == 2 and array.shape[1] == num_classes
+    if per_class and array.shape[1] > 1:
+        bad = ~((array >= 0) & (array <= 1))
+        if bad.any():
+            row = int(np.argwhere(bad.any(axis=1))[0, 0])
+            raise ValueError(
+                "One-hot `labels` must be in [0, 1]. Received: "
+                f"labels[{row}]={array[row]}"
+            )
+        return array
+    if array.ndim == 0 or array.ndim > 2 or array.shape[1:] not in ((), (1,)):
+        raise ValueError(
+            "`labels` must be of shape (num_images,), or of shape "
+            f"(num_images, {num_classes}) if they are one-hot. "
+            f"Received: shape={array.shape}"
+        )
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            "`labels` of one number an image must be integers. "
+            f"Received: dtype={array.dtype}"
+        )
+    bad = np.flatnonzero((array < 0) | (array >= num_classes))
+    if len(bad):
+        raise ValueError(
+            f"`labels` must be in [0, {num_classes}). Received: "
+            f"labels[{bad[0]}]={array.reshape(-1)[bad[0]]} "
+            f"({len(bad)} of {len(array)} out of range)"
+        )
+    return array
+
+
+def check_images(model, x):
+    """Raises unless an array of images is one that the model takes.
+
+    Args:
+        model: a `keras.Model`; one that does not know its input shape takes
+            everything.
+        x: an array, or a data set, which is left alone.
+
+    Raises:
+        ValueError: if the array is empty or of another shape.
+    """
+    # Models that are no functional ones have no `input_shape`.
+    expected = getattr(model, "input_shape", None)
+    if not hasattr(x, "shape") or not isinstance(expected, tuple):
+        return
+    given = tuple(x.shape)
+    if len(given) != len(expected) or any(
+        size is not None and size != actual
+        for size, actual in zip(expected[1:], given[1:])
+    ):
+        raise ValueError(
+            f"'{model.name}' takes images of shape {expected}, where None is "
+            f"any size. Received: shape={given}"
+        )
+    if 0 in given:
+        raise ValueError(
+            f"`x` must hold at least one image. Received: shape={given}"
+        )
+    for layer in model.layers:
+        # A model for any size fails only inside; say it before.
+        if isinstance(layer, Patches) and None in expected[1:]:
+            layer.compute_output_shape(given)

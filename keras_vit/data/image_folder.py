@@ -1,0 +1,248 @@
+"""A folder of image files, one sub-folder a class, as a Keras data set.
+
+Reads `folder/class_name/*.jpg` as `keras.utils.image_dataset_from_directory`
+does, but needs no TensorFlow and has an order that depends on seed and epoch
+alone. Left out: augmentation (see `keras_vit.data.augmentation`) and
+labels that are not folder names.
+"""
+
+import concurrent.futures
+import pathlib
+
+import numpy as np
+
+from keras_vit.arguments import check_choice, check_data_format, check_pair
+from keras_vit.data.array_dataset import ArrayDataset
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+# What Pillow calls the color modes of Keras.
+PILLOW_MODES = {"rgb": "RGB", "grayscale": "L"}
+
+
+class ImageFolder(ArrayDataset):
+    """A folder of image files, one sub-folder a class, as a Keras data set.
+
+    Files are decoded by Pillow when their batch is due, turned as their EXIF
+    orientation says, and resized to `image_size` by bilinear interpolation
+    with antialiasing; the aspect ratio is not kept. Files whose name does not
+    end in .bmp, .gif, .jpeg, .jpg, .png or .webp, and those whose name starts
+    with a dot, are passed over. Of an animation the first frame counts.
+
+    Every file is decoded once when the data set is made, so that a corrupt
+    one shows up then and not in the middle of an epoch. This takes about as
+    long as reading the set for one epoch. A file that goes bad later raises
+    the same error when its batch is due; `keras_vit.predict` and
+    `keras_vit.evaluate` leave the model usable then.
+
+    Order and augmentation are those of `ArrayDataset`: they depend on `seed`
+    and the number of the epoch alone. Give `fit` `shuffle=False`, and
+    `epoch_callback()` where a training resumes.
+
+    Args:
+        directory: folder that holds one folder a class. Images in folders
+            further down belong to the class as well.
+        image_size: height and width in pixels, an int or a pair.
+        batch_size: images a batch. The last batch may be smaller.
+        shuffle: whether to shuffle anew each epoch. Switch it off to
+            `predict`, so that predictions come in the order of `paths`.
+        seed: integer of 0 or more.
+        on_error: what to do about a file that cannot be decoded: `"raise"`,
+            or `"skip"`, leave it out and note it in `skipped`.
+        color_mode: `"rgb"`, 3 channels, or `"grayscale"`, 1 channel.
+        class_names: the names of the class folders in the order of the
+            labels. Defaults to all folders in alphabetical order. Give the
+            names of the training set where a test set may lack a class.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to
+            `keras.config.image_data_format()`.
+        augment: callable from `(images, labels)` of a batch to the same, see
+            `ArrayDataset`.
+        **kwargs: further arguments of `ArrayDataset` and
+            `keras.utils.PyDataset`, such as `workers`: threads that decode.
+
+    Attributes:
+        paths: the files in use, in the order of `labels`.
+        labels: integers of shape `(num_images,)`, one for each path.
+        class_names: names of the classes, in the order of the labels.
+        skipped: files left out because they could not be decoded.
+
+    A batch is a pair of images, `float32` in [0, 255] of shape `(batch,
+    height, width, channels)`, and labels, `int64` of shape `(batch,)`.
+
+    Raises:
+        ValueError: if an argument breaks its rule, if there is no folder or
+            no image, or if a file cannot be decoded and is not to be skipped;
+            the message names the file.
+        ImportError: if Pillow is not installed.
+
+    Example:
+
+    ```python
+    train = keras_vit.ImageFolder("flowers/train", image_size=224)
+    test = keras_vit.ImageFolder(
+        "flowers/test",
+        image_size=224,
+        shuffle=False,
+        class_names=train.class_names,
+    )
+    model.fit(train, validation_data=test, epochs=10, shuffle=False)
+    ```
+    """
+
+    def __init__(
+        self,
+        directory,
+        image_size,
+        batch_size=32,
+        shuffle=True,
+        seed=0,
+        on_error="raise",
+        color_mode="rgb",
+        class_names=None,
+        data_format=None,
+        augment=None,
+        **kwargs,
+    ):
+        check_choice("on_error", on_error, ("raise", "skip"))
+        files = _Files(image_size, color_mode, data_format)
+        self.class_names, paths, labels = _index(directory, class_names)
+        errors = files.find_errors(paths)
+        if errors and on_error == "raise":
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            first = next(iter(errors.values()))
+            raise ValueError(
+                f"{first}{more}. Pass on_error='skip' to leave such files out."
+            )
+        self.skipped = list(errors)
+        kept = [path not in errors for path in paths]
+        if not any(kept):
+            raise ValueError(
+                "`directory` must hold an image that can be decoded. "
+                f"Received: directory={str(directory)!r} with {len(paths)} "
+                f"files, of which none can; the first: {self.skipped[0]}"
+            )
+        files.paths = [path for path, keep in zip(paths, kept) if keep]
+        super().__init__(
+            files,
+            labels[kept],
+            batch_size,
+            augment=augment,
+            shuffle=shuffle,
+            seed=seed,
+            **kwargs,
+        )
+
+    @property
+    def paths(self):
+        return list(self.images.paths)
+
+
+def _index(directory, class_names):
+    """Names of the classes, paths, and the label of each path."""
+    root = pathlib.Path(directory)
+    if not root.is_dir():
+        raise ValueError(
+            "`directory` must be a folder. "
+            f"Received: directory={str(directory)!r}"
+        )
+    folders = sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
+    names = folders if class_names is None else list(class_names)
+    unknown = [name for name in folders if name not in names]
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(
+            "`class_names` must name every folder, each once. Received: "
+            f"class_names={names}, folders={folders}"
+        )
+    paths, labels = [], []
+    for label, name in enumerate(names):
+        found = sorted(
+            path
+            for path in (root / name).rglob("*")
+            if path.suffix.lower() in EXTENSIONS
+            and not path.name.startswith(".")
+            and path.is_file()
+        )
+        paths += [str(path) for path in found]
+        labels += [label] * len(found)
+    if not paths:
+        raise ValueError(
+            "`directory` must hold a folder for each class, with images in it "
+            f"({', '.join(EXTENSIONS)}). "
+            f"Received: directory={str(directory)!r} with folders {folders}"
+        )
+    return names, paths, np.array(labels, "int64")
+
+
+class _Files:
+    """Image files in the place of an array: indexed by rows, decoded then."""
+
+    def __init__(self, image_size, color_mode, data_format):
+        self.height, self.width = check_pair("image_size", image_size)
+        self.mode = PILLOW_MODES[
+            check_choice("color_mode", color_mode, PILLOW_MODES)
+        ]
+        self.data_format = check_data_format(data_format)
+        self.paths = []
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, rows):
+        images = np.stack([self._pixels(self.paths[row]) for row in rows])
+        images = images.reshape(len(rows), self.height, self.width, -1)
+        if self.data_format == "channels_first":
+            images = images.transpose(0, 3, 1, 2)
+        return images.astype("float32")
+
+    def find_errors(self, paths):
+        """Errors by path, for the files that cannot be decoded."""
+
+        def error_of(path):
+            try:
+                _decode(path, self.mode)
+            except ValueError as error:
+                return error
+            return None
+
+        # Pillow decodes outside the interpreter lock, so threads do help.
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            errors = threads.map(error_of, paths)
+            return {path: e for path, e in zip(paths, errors) if e is not None}
+
+    def _pixels(self, path):
+        from PIL import Image
+
+        image = _decode(path, self.mode)
+        size = (self.width, self.height)
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _decode(path, mode):
+    """A whole image in the given Pillow mode, or an error with its path."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ImportError(
+            "Image files are read by Pillow, which is not installed: "
+            'pip install "keras-vit[data]"'
+        ) from error
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):
+                # Pillow would cut 16 bits off at 255 instead of scaling them.
+                pixels = np.asarray(image) >> 8
+                image = Image.fromarray(pixels.astype("uint8"))
+            elif "transparency" in image.info:
+                image = image.convert("RGBA")
+            return ImageOps.exif_transpose(image).convert(mode)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A broken file makes decoders raise almost anything: OSError,
+        # SyntaxError, struct.error, IndexError.
+        raise ValueError(
+            f"Image file {str(path)!r} cannot be decoded: {error}"
+        ) from error

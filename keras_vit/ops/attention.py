@@ -1,0 +1,143 @@
+"""What stands between the projections of attention: `softmax(q k^T) v`.
+
+Vaswani et al. 2017, arXiv:1706.03762, equation 1. Where the backend has a
+fused kernel that pays, that is what runs. Elsewhere (TensorFlow, and JAX on a
+CPU) the same is computed here with its gradient in closed form: what automatic
+differentiation makes of it takes a tenth more of a whole training step. Where
+there are more scores than memory should hold, heads and queries go by blocks.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.ops.chunked_attention import LARGEST, chunked_attention
+from keras_vit.ops.precision import at_least_float32
+
+
+def attend(query, key, value, scale):
+    """Lets each query gather values by its likeness to the keys.
+
+    For each head, with `z = scale * q k^T`:
+
+        output = softmax(z) v
+
+    Args:
+        query: tensor of shape `(batch, num_queries, num_heads, head_dim)`.
+        key: tensor of shape `(batch, num_tokens, num_heads, head_dim)`.
+        value: tensor of the shape of `key`.
+        scale: number that the products are multiplied by.
+
+    Returns:
+        A tensor of the shape and dtype of `query`.
+    """
+    if has_fused_kernel(query):
+        if keras.backend.backend() == "torch":
+            import torch
+
+            # Keras' function copies each of the three first, and needs not.
+            turned = (x.transpose(1, 2) for x in (query, key, value))
+            attention = torch.nn.functional.scaled_dot_product_attention
+            return attention(*turned, scale=scale).transpose(1, 2)
+        return ops.dot_product_attention(query, key, value, scale=scale)
+    if _has_too_many_scores(query, key):
+        return chunked_attention(query, key, value, scale)
+    return attend_in_closed_form(query, key, value, scale)
+
+
+def has_fused_kernel(query):
+    """Whether the backend's fused attention is right, and pays, for a tensor.
+
+    TensorFlow has none, and JAX none on a CPU, nor in float32. Keras computes
+    float64 in float32 in it. PyTorch's for bfloat16 on a CPU takes 2 to 4
+    times as long as matrix products.
+    """
+    dtype = keras.backend.standardize_dtype(query.dtype)
+    backend = keras.backend.backend()
+    if backend == "torch":
+        on_cpu = query.device.type == "cpu"
+        return dtype == "float32" or (dtype != "float64" and not on_cpu)
+    if backend == "jax":
+        device = keras.distribution.list_devices()[0]
+        return dtype.endswith("float16") and not device.startswith("cpu")
+    return False
+
+
+def _has_too_many_scores(query, key):
+    queries, heads, tokens = query.shape[1], query.shape[2], key.shape[1]
+    # Unknown in a graph for images of any size, symbols in an export by JAX.
+    if not (isinstance(queries, int) and isinstance(tokens, int)):
+        return False
+    return heads * queries * tokens > LARGEST
+
+
+def attend_in_closed_form(query, key, value, scale):
+    """The plain formula, with softmax undone in the backward pass by itself.
+
+    With `p = softmax(z)`, `output = p v`, and for an upstream gradient `g`,
+    with `m(.)` the sum over `head_dim`:
+
+        dvalue = p^T g
+        dz     = p * (g v^T - m(g * output))
+
+    the last term being the sum over keys that the gradient of a softmax takes
+    (Dao et al. 2022, arXiv:2205.14135, appendix B.2). `p` is all of the size
+    of the scores that is kept for the backward pass. Or `e = p s`, see
+    `_softmax`: then `output` and `g` are divided by `s` in its place.
+
+    Heads come first within: products of matrices that lie side by side take
+    XLA half the time on a CPU.
+    """
+    dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
+
+    @ops.custom_gradient
+    def attention(query, key, value):
+        low = query.dtype
+        query, key, value = map(_turned, (query * scale, key, value))
+        logits = ops.cast(_product("qk,sk->qs", query, key), dtype)
+        scores, share = _softmax(logits)
+        scores = ops.cast(scores, low)
+        output = ops.cast(_product("qs,sk->qk", scores, value), dtype)
+        if share is not None:
+            output = output * share
+
+        def gradient(*args, upstream=None):
+            g = _turned(args[0] if upstream is None else upstream)
+            g = ops.cast(g, dtype)
+            if share is not None:
+                g = g * share
+            offset = ops.sum(g * output, axis=-1, keepdims=True)
+            g = ops.cast(g, low)
+            dvalue = _product("qs,qk->sk", scores, g)
+            dlogits = ops.cast(_product("qk,sk->qs", g, value), dtype)
+            dlogits = ops.cast(scores, dtype) * (dlogits - offset)
+            dlogits = ops.cast(dlogits, low)
+            dquery = _product("qs,sk->qk", dlogits, key) * scale
+            dkey = _product("qs,qk->sk", dlogits, query)
+            return _turned(dquery), _turned(dkey), _turned(dvalue)
+
+        return _turned(ops.cast(output, low)), gradient
+
+    return attention(query, key, value)
+
+
+def _softmax(logits):
+    """Returns scores and `None`, or `e = exp(z - max z)` and `1 / sum e`.
+
+    TensorFlow has one kernel for the softmax. To XLA a division is a pass of
+    its own, which is shorter over rows `head_dim` wide than over scores.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return ops.softmax(logits, axis=-1), None
+    raised = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    return raised, 1 / ops.sum(raised, axis=-1, keepdims=True)
+
+
+def _turned(x):
+    """Between (batch, tokens, heads, dim) and (batch, heads, tokens, dim)."""
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def _product(equation, left, right):
+    """An einsum of the last two axes."""
+    left_axes, right_axes, axes = equation.replace("->", ",").split(",")
+    return ops.einsum(f"bh{left_axes},bh{right_axes}->bh{axes}", left, right)

@@ -1,0 +1,77 @@
+"""Attention whose memory does not grow with the square of the tokens.
+
+A kernel without tiling writes all scores down: `heads * tokens^2` numbers an
+image, 4.3 GB for 16,384 tokens and four heads in float32. A query needs one
+row of them. Here queries come in blocks, each of which forgets its scores
+(Rabe and Staats 2021, arXiv:2112.05682, without the split of the keys, so
+that the softmax is the plain one), and head by head: one product of two large
+matrices at a time, in which all cores take part.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.ops.precision import at_least_float32
+
+# Scores of one image beyond which blocks pay: 2^28 float32 are 1 GiB.
+LARGEST = 2**28
+# Scores of one block of one head: 2^24 float32 are 64 MiB.
+BLOCK = 2**24
+
+
+def chunked_attention(query, key, value, scale, block_size=None):
+    """Scaled dot-product attention, computed a block of queries at a time.
+
+        softmax(q k^T * scale) v
+
+    The result is that of the formula row by row, and so is the gradient; the
+    backward pass computes the scores of a block again. Memory beyond inputs
+    and output is `block_size * num_keys` numbers.
+
+    Args:
+        query: tensor of shape `(batch, num_queries, heads, dim)`.
+        key: tensor of shape `(batch, num_keys, heads, dim)`.
+        value: tensor of the shape of `key`.
+        scale: factor of the logits.
+        block_size: queries in a block. Defaults to what makes a block of
+            about `BLOCK` scores.
+
+    Returns:
+        A tensor of the shape of `query`.
+    """
+    num_queries, num_keys = query.shape[1], key.shape[1]
+    heads, dim = query.shape[2:]
+    if block_size is None:
+        block_size = max(BLOCK // num_keys, 1)
+    blocks = -(-num_queries // block_size)
+    # Blocks of one size, with zeros behind the last query.
+    size = -(-num_queries // blocks)
+    padding = blocks * size - num_queries
+    padded = ops.pad(query, ((0, 0), (0, padding), (0, 0), (0, 0)))
+    dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
+
+    def attend(queries, key, value):
+        logits = ops.cast(ops.einsum("qk,sk->qs", queries, key), dtype)
+        scores = ops.cast(ops.softmax(logits * scale, axis=-1), value.dtype)
+        return ops.matmul(scores, value)
+
+    attend = keras.remat(attend)
+
+    def attend_in_blocks(head):
+        queries, key, value = head
+        return ops.map(lambda block: attend(block, key, value), queries)
+
+    def by_head(x, *shape):
+        turned = ops.transpose(x, (0, 2, 1, 3))
+        return ops.reshape(turned, (-1, *shape, dim))
+
+    x = ops.map(
+        attend_in_blocks,
+        (
+            by_head(padded, blocks, size),
+            by_head(key, num_keys),
+            by_head(value, num_keys),
+        ),
+    )
+    x = ops.reshape(x, (-1, heads, blocks * size, dim))
+    return ops.transpose(x, (0, 2, 1, 3))[:, :num_queries]

@@ -1,0 +1,153 @@
+"""Position tables and patch kernels at other sizes, in NumPy on the host.
+
+Every method is a matrix a side: a resampled grid is `rows @ grid @ columns`.
+The matrices are made in float64, so the result is that of the original code
+to the last digits of float32.
+"""
+
+import numpy as np
+from keras import ops
+
+from keras_vit.arguments import check_choice
+
+METHODS = ("corner_aligned", "bilinear", "bicubic")
+
+
+def resize_matrix(new_size, old_size, method="corner_aligned"):
+    """Returns the matrix that takes `old_size` samples to `new_size`.
+
+    Args:
+        new_size: rows of the matrix.
+        old_size: columns of the matrix.
+        method: `"corner_aligned"`, linear between samples, the first and the
+            last of which keep their places, as `scipy.ndimage.zoom(order=1)`
+            in the official code; `"bilinear"`, linear between the centres of
+            pixels, edges repeated, as timm resamples official files;
+            `"bicubic"`, cubic between the centres of pixels with a = -0.5,
+            widened against aliasing when the grid shrinks, as timm resamples
+            all else.
+
+    Returns:
+        A float64 array of shape `(new_size, old_size)`, whose rows sum to 1.
+
+    Raises:
+        ValueError: if there is no such method.
+
+    Example:
+
+    >>> resize_matrix(3, 2)
+    array([[1. , 0. ],
+           [0.5, 0.5],
+           [0. , 1. ]])
+    """
+    check_choice("method", method, METHODS)
+    places = np.arange(new_size)
+    samples = np.arange(old_size)
+    if method == "corner_aligned":
+        centres = places * (old_size - 1) / max(new_size - 1, 1)
+        return _triangle(centres[:, None] - samples)
+    scale = old_size / new_size
+    centres = (places + 0.5) * scale - 0.5
+    if method == "bilinear":
+        centres = np.clip(centres, 0, old_size - 1)
+        return _triangle(centres[:, None] - samples)
+    width = max(scale, 1.0)
+    weights = _cubic((centres[:, None] - samples) / width)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def linear_resize_matrix(new_size, old_size, dtype="float32"):
+    """Returns the matrix that stretches `old_size` samples to `new_size`.
+
+    Corner-aligned linear interpolation: first and last sample keep their
+    places, as in `scipy.ndimage.zoom(order=1)`, by which the official code
+    moves position tables to other resolutions. Row `i` holds the weights of
+    the old samples in the new sample `i`: a triangle of width 1 around
+    `i * (old_size - 1) / (new_size - 1)`.
+
+    Args:
+        new_size: rows of the matrix: an int, or a scalar tensor where a graph
+            knows the image size only when it runs.
+        old_size: columns of the matrix, an int.
+        dtype: float dtype of the matrix.
+
+    Returns:
+        A tensor of shape `(new_size, old_size)` whose rows sum to 1.
+    """
+    if isinstance(new_size, int):
+        steps = max(new_size - 1, 1)
+    else:
+        steps = ops.cast(ops.maximum(new_size - 1, 1), dtype)
+    centres = ops.arange(new_size, dtype=dtype) * (old_size - 1) / steps
+    samples = ops.arange(old_size, dtype=dtype)
+    distances = ops.abs(
+        ops.expand_dims(centres, 1) - ops.expand_dims(samples, 0)
+    )
+    return ops.maximum(1 - distances, 0)
+
+
+def _triangle(distances):
+    return np.maximum(1 - np.abs(distances), 0)
+
+
+def _cubic(distances, a=-0.5):
+    """The cubic convolution kernel of Keys, 1981."""
+    x = np.abs(distances)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def resize_grid(grid, new_size, method="corner_aligned"):
+    """Resamples a grid of vectors.
+
+    Args:
+        grid: array of shape `(rows, columns, hidden_dim)`.
+        new_size: the new rows and columns, a pair.
+        method: see `resize_matrix`.
+
+    Returns:
+        An array of shape `(*new_size, hidden_dim)` and the dtype of `grid`.
+
+    Example:
+
+    >>> resize_grid(np.zeros((14, 14, 8)), (24, 10)).shape
+    (24, 10, 8)
+    """
+    rows = resize_matrix(new_size[0], grid.shape[0], method)
+    columns = resize_matrix(new_size[1], grid.shape[1], method)
+    resized = np.einsum("Hh,hwd->Hwd", rows, grid.astype("float64"))
+    resized = np.einsum("Ww,Hwd->HWd", columns, resized)
+    return resized.astype(grid.dtype)
+
+
+def resize_patch_kernel(kernel, old_patch, new_patch, method="bilinear"):
+    """Resamples a patch projection so that resized patches give equal tokens.
+
+    If `B` resizes a patch of the old size to the new one, the new kernel is
+    `pinv(B^T) w`: for larger patches `<pinv(B^T) w, B x> = <w, x>` exactly,
+    for smaller ones it is the closest there is. Both `B` and its pseudo-inverse
+    come apart into one matrix a side.
+
+    Args:
+        kernel: array of shape `(height * width * channels, hidden_dim)`.
+        old_patch: height and width of a patch in pixels, a pair.
+        new_patch: the new height and width, a pair.
+        method: how pixels are resized, see `resize_matrix`.
+
+    Returns:
+        An array of shape `(new height * new width * channels, hidden_dim)`.
+
+    Reference:
+        - [Beyer et al., 2023](https://arxiv.org/abs/2212.08013) (FlexiViT),
+          section 3.4; big_vision, `models/proj/flexi/vit.py`
+    """
+    hidden_dim = kernel.shape[-1]
+    pixels = kernel.astype("float64").reshape(*old_patch, -1)
+    rows, columns = (
+        np.linalg.pinv(resize_matrix(new, old, method).T)
+        for new, old in zip(new_patch, old_patch)
+    )
+    pixels = np.einsum("Hh,hwd->Hwd", rows, pixels)
+    pixels = np.einsum("Ww,Hwd->HWd", columns, pixels)
+    return pixels.reshape(-1, hidden_dim).astype(kernel.dtype)

@@ -1,0 +1,34 @@
+"""Training recipes: the arguments of `model.compile`.
+
+`parts` trains from scratch, `published` has the settings of the papers, whose
+numbers stand in `tables` row by row; `segmentation` and `distillation` are for
+those models. `model.compile(**keras_vit.recipes.adamw(steps))`.
+"""
+
+from keras_vit.recipes.distillation import distillation
+from keras_vit.recipes.parts import adamw, total_steps
+from keras_vit.recipes.published import (
+    augreg,
+    finetune,
+    finetuning_for,
+    masked_patches,
+    pretrain,
+)
+from keras_vit.recipes.segmentation import segmentation
+from keras_vit.recipes.tables import AUGREG, AUGREG_FINETUNE, FINETUNE, PRETRAIN
+
+__all__ = [
+    "AUGREG",
+    "AUGREG_FINETUNE",
+    "FINETUNE",
+    "PRETRAIN",
+    "adamw",
+    "augreg",
+    "distillation",
+    "finetune",
+    "finetuning_for",
+    "masked_patches",
+    "pretrain",
+    "segmentation",
+    "total_steps",
+]

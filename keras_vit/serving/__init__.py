@@ -1,0 +1,11 @@
+"""A trained model at work: predict, evaluate, export.
+
+`running` checks the input first and keeps a model usable when something raises;
+everything of this library that runs a model over data goes through it.
+`export` writes what other runtimes read, and compares before it is done.
+"""
+
+from keras_vit.serving.export import export
+from keras_vit.serving.running import evaluate, predict
+
+__all__ = ["evaluate", "export", "predict"]

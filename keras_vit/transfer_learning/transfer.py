@@ -1,0 +1,141 @@
+"""A trained model made ready for a task of one's own, in one call.
+
+Dosovitskiy et al. 2021, section 3.2: the pre-trained head is taken off, a
+zero-initialised one put on, and images may be larger than before; the
+official `vit_jax/checkpoint.py` drops the dense layer in front of the head
+along with it. What the paper has not, frozen parts and LoRA, is done by
+`freeze` and `enable_lora`.
+"""
+
+import keras
+
+from keras_vit.anatomy import check_functional, find_layers, layer_names
+from keras_vit.arguments import check_choice, check_pair, check_positive
+from keras_vit.models.ends import head, identity
+from keras_vit.ops.resize import METHODS
+from keras_vit.resize.resolution import rebuild
+from keras_vit.transfer_learning.freezing import freeze as freeze_layers
+from keras_vit.transfer_learning.lora import enable_lora
+
+TAP = "pre_logits"
+
+
+def transfer(
+    model,
+    num_classes,
+    image_size=None,
+    *,
+    freeze=None,
+    freeze_up_to=None,
+    lora_rank=None,
+    lora_alpha=None,
+    drop_pre_logits=True,
+    head_bias=0.0,
+    classifier_activation=None,
+    method="corner_aligned",
+    name=None,
+):
+    """Returns a trained model with a new head, for another task.
+
+    Everything up to `pre_logits` is copied, weights and all, and what stands
+    behind it is replaced by one dense layer of zeros, `head`. The result is
+    not compiled, and all its layers learn unless they are frozen here,
+    whatever they did in `model`:
+
+    | to train | pass |
+    |---|---|
+    | everything, as the paper does | nothing |
+    | the upper half | `freeze_up_to="block_05"` |
+    | the head, a linear probe | `freeze_up_to="pre_logits"` |
+    | LoRA in the blocks, and the head | `lora_rank=8` |
+    | LoRA in the upper half, and the head | both |
+
+    Args:
+        model: a functional `keras.Model` with one image input and a layer
+            named `pre_logits`: a ViT, a hybrid, a ResNet, whether built here
+            or loaded from a file, or of your own layers. It stays as it is.
+        num_classes: number of classes of the new task.
+        image_size: the new height and width in pixels, an int or a pair.
+            Defaults to that of `model`. Position tables are resampled, see
+            `change_resolution`.
+        freeze: name or names of layers to hold still, see `freeze`.
+        freeze_up_to: name of a layer that is held still with all in front of
+            it. Give either this or `freeze`.
+        lora_rank: rank of LoRA, or `None` for none, see `enable_lora`. What
+            of the blocks is not LoRA is then held still.
+        lora_alpha: factor of LoRA. Defaults to `lora_rank`.
+        drop_pre_logits: whether a dense layer `pre_logits` is left out, as in
+            the official code.
+        head_bias: start value of the biases of the head.
+        classifier_activation: activation of the head, as a Keras name.
+            Defaults to none: the model returns logits.
+        method: how position tables are resampled, see `change_resolution`.
+        name: name of the new model. Defaults to that of `model`.
+
+    Returns:
+        A new `keras.Model`, which shares nothing with `model`.
+
+    Raises:
+        ValueError: if an argument breaks its rule; if `model` has no layer
+            `pre_logits`; as `change_resolution`, `freeze` and `enable_lora`.
+
+    Example:
+
+    >>> trained = keras_vit.ViT("Ti/16", image_size=32, num_classes=100)
+    >>> model = keras_vit.transfer(trained, num_classes=5, image_size=(48, 64))
+    >>> model.output_shape
+    (None, 5)
+
+    ```python
+    trained = keras_vit.ViT("B/16", weights="augreg_i21k")
+    model = keras_vit.transfer(trained, num_classes=37, image_size=384)
+    model.compile(**keras_vit.recipes.finetune(steps=500))
+    ```
+
+    Reference:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          section 3.2; `vit_jax/checkpoint.py`, `load_pretrained`
+    """
+    check_positive("num_classes", num_classes)
+    check_choice("method", method, METHODS)
+    if image_size is not None:
+        image_size = check_pair("image_size", image_size)
+    if lora_rank is None and lora_alpha is not None:
+        raise ValueError(
+            "`lora_alpha` needs `lora_rank`. Received: lora_rank=None, "
+            f"lora_alpha={lora_alpha!r}"
+        )
+    tap = _tap_of(model)
+    replaced = drop_pre_logits and isinstance(tap, keras.layers.Dense)
+    # Cut off first: a head on flattened tokens fits one image size alone.
+    trunk = keras.Model(
+        model.input, tap.input if replaced else tap.output, name=model.name
+    )
+    trunk = rebuild(trunk, image_size, method=method)
+    for layer in find_layers(trunk, keras.layers.Layer):
+        # On TensorFlow Keras sets nothing, and no child, that is so already.
+        layer.trainable = False
+        layer.trainable = True
+    x = trunk.output
+    if replaced:
+        x = identity(TAP, tap.dtype_policy)(x)
+    logits = head(
+        num_classes, classifier_activation, head_bias, tap.dtype_policy
+    )(x)
+    result = keras.Model(trunk.input, logits, name=name or model.name)
+    if freeze is not None or freeze_up_to is not None:
+        freeze_layers(result, taps=freeze, up_to=freeze_up_to)
+    if lora_rank is not None:
+        enable_lora(result, lora_rank, lora_alpha)
+    return result
+
+
+def _tap_of(model):
+    check_functional(model)
+    if TAP not in [layer.name for layer in model.layers]:
+        raise ValueError(
+            f"`model` must have a layer named '{TAP}', whose output is the "
+            "representation: give the layer in front of your head that name. "
+            f"Received: '{model.name}' with layers {layer_names(model)}"
+        )
+    return model.get_layer(TAP)
