@@ -15,6 +15,7 @@ from keras_vit import (
     layers,
     models,
     plot,
+    preprocessing,
     pretraining,
     recipes,
     resize,
@@ -37,9 +38,11 @@ from keras_vit.models import (
     ResNet,
     ViT,
     feature_extractor,
+    from_checkpoint,
     segmentation_model,
 )
 from keras_vit.plot import explore
+from keras_vit.preprocessing import Preprocessing
 from keras_vit.resize import change_resolution
 from keras_vit.serving import evaluate, export, predict
 from keras_vit.transfer_learning import few_shot, freeze, transfer
@@ -49,6 +52,7 @@ __all__ = [
     "ArrayDataset",
     "CheckpointError",
     "ImageFolder",
+    "Preprocessing",
     "ResNet",
     "Variant",
     "ViT",
@@ -67,12 +71,14 @@ __all__ = [
     "feature_extractor",
     "few_shot",
     "freeze",
+    "from_checkpoint",
     "introspection",
     "layers",
     "load_checkpoint",
     "models",
     "plot",
     "predict",
+    "preprocessing",
     "presets",
     "pretraining",
     "recipes",

@@ -9,6 +9,7 @@ the errors stand here, and nowhere else.
 import re
 
 import keras
+import numpy as np
 
 from keras_vit import keras_gaps
 from keras_vit.arguments import spatial
@@ -18,9 +19,11 @@ from keras_vit.layers import (
     LayerNorm,
     PatchEncoder,
     Patches,
+    PixelNormalization,
     TokenPooling,
     TransformerBlock,
 )
+from keras_vit.preprocessing import Preprocessing
 
 # The name of a block in every model of this library.
 BLOCK_NAME = re.compile(r"block_\d+")
@@ -136,6 +139,21 @@ def image_input(model):
         )
     data_format = image_data_format(model)
     return tuple(inputs[0].shape[spatial(data_format)]), data_format
+
+
+def preprocessing_of(model):
+    """Returns what a model does to pixels, a `Preprocessing` or `None`.
+
+    Models made before `PixelNormalization` have `keras.layers.Rescaling`.
+    """
+    for layer in find_layers(model, keras.layers.Layer):
+        if isinstance(layer, PixelNormalization):
+            return layer.preprocessing
+        if isinstance(layer, keras.layers.Rescaling):
+            scale, offset = (np.ravel(x) for x in (layer.scale, layer.offset))
+            std = 1 / (255 * scale)
+            return Preprocessing(tuple(-offset * std), tuple(std))
+    return None
 
 
 def cell_size(backbone):

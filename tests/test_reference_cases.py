@@ -54,7 +54,7 @@ def official_model(config, **arguments):
         variant_of(config),
         image_size=tuple(config["image_hw"]),
         representation_dim=config["representation_size"],
-        include_rescaling=False,
+        preprocessing=None,
         **{"num_classes": config["num_classes"], **arguments},
     )
 
@@ -89,7 +89,7 @@ def test_official_hybrid(read_case):
         ),
         image_size=tuple(config["image_hw"]),
         num_classes=config["num_classes"],
-        include_rescaling=False,
+        preprocessing=None,
         weights=file,
     )
     names = ["stage1", "stage2", "encoder_norm", "pre_logits", "head"]
@@ -177,7 +177,7 @@ def test_timm_with_registers_and_layer_scale(read_case):
         ),
         image_size=config["img_size"],
         num_classes=config["num_classes"],
-        include_rescaling=False,
+        preprocessing=None,
         patch_encoder=PatchEncoder(
             dim,
             num_registers=config["reg_tokens"],
@@ -210,7 +210,7 @@ def test_hugging_face_classifier(read_case):
         ),
         image_size=config["image_size"],
         num_classes=config["num_labels"],
-        include_rescaling=False,
+        preprocessing=None,
         weights=file,
     )
     taps = outputs(model, images, "encoder_norm", "head")

@@ -8,6 +8,8 @@ import json
 import pathlib
 import zipfile
 
+from keras_vit.checkpoints.files import CheckpointError
+
 # The names of the non-linearity in transformers' and timm's configurations.
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -19,26 +21,28 @@ ACTIVATIONS = {
 
 
 def read(path):
-    """Returns what the `config.json` beside a file of weights says.
+    """Returns what lies beside a file of weights.
 
     Args:
         path: path of the file of weights.
 
     Returns:
-        A dict with some of `activation`, `epsilon` and `image_size`; empty
-        if there is no such file, or if it cannot belong to the weights: the
-        libraries that write one write `.safetensors`.
+        A dict with `config` and `preprocessor`, what the two files hold, and
+        with some of `activation`, `epsilon` and `image_size`; empty if there
+        are no such files, or if they cannot belong to the weights: the
+        libraries that write them write `.safetensors`.
+
+    Raises:
+        CheckpointError: if one of them is not JSON.
     """
-    config = pathlib.Path(path).parent / "config.json"
-    if not config.is_file() or zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path):
         return {}
-    try:
-        config = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{config}' is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        return {}
-    facts = {}
+    folder = pathlib.Path(path).parent
+    config = _read_json(folder / "config.json")
+    facts = {
+        "config": config,
+        "preprocessor": _read_json(folder / "preprocessor_config.json"),
+    }
     arguments = config.get("model_args") or {}
     activation = config.get("hidden_act", arguments.get("act_layer"))
     if activation in ACTIVATIONS:
@@ -51,6 +55,17 @@ def read(path):
     if isinstance(size, list) and len(size) == 2:
         facts["image_size"] = tuple(map(int, size))
     return facts
+
+
+def _read_json(path):
+    """Returns the dict that a JSON file holds, `{}` where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"'{path}' is not JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def for_timm(anatomy):

@@ -14,8 +14,16 @@ from keras_vit.checkpoints.transport import broken_rule, sha256_of
 from keras_vit.checkpoints.web import fetch_from_web
 
 GOOGLE_STORAGE = "https://storage.googleapis.com"
+# What libraries call the file of weights in a folder, in the order of use.
+NAMES_IN_A_FOLDER = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+)
 FORMS = (
-    "the path of a file, https://host/path, gs://bucket/key or "
+    "the path of a file or folder, the name of a preset (see "
+    "`keras_vit.presets()`), https://host/path, gs://bucket/key or "
     "hf://owner/name[@revision][/path/in/repo]"
 )
 
@@ -94,6 +102,18 @@ def fetch(source, sha256=None):
     return fetch_from_web(url, sha256)
 
 
+def _weights_in(folder):
+    """Returns the file of weights in a folder of timm or transformers."""
+    for name in NAMES_IN_A_FOLDER:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"`source` must be {FORMS}; this folder holds none of "
+        f"{', '.join(NAMES_IN_A_FOLDER)}. "
+        f"Received: source={str(folder)!r}"
+    )
+
+
 def _check_sha256(sha256):
     if sha256 is None:
         return None
@@ -109,6 +129,8 @@ def _check_sha256(sha256):
 
 def _fetch_local(source, sha256):
     path = pathlib.Path(os.path.expanduser(source))
+    if str(source) and path.is_dir():
+        path = _weights_in(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"`source` must be {FORMS}; there is no such file. "

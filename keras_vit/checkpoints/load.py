@@ -5,15 +5,19 @@ written. No more than three arrays are in memory at a time.
 """
 
 import dataclasses
+import math
 import warnings
 
-from keras_vit.arguments import check_choice
+from keras_vit.anatomy import image_input
+from keras_vit.arguments import check_choice, check_pair, check_positive
 from keras_vit.checkpoints import configs
 from keras_vit.checkpoints.assignment import Plan, recognise
+from keras_vit.checkpoints.evidence import Evidence
 from keras_vit.checkpoints.fetch import fetch
-from keras_vit.checkpoints.files import check_all, open_arrays
+from keras_vit.checkpoints.files import CheckpointError, check_all, open_arrays
 from keras_vit.checkpoints.presets import find as find_preset
 from keras_vit.ops.resize import METHODS
+from keras_vit.preprocessing import Preprocessing
 
 
 def load_checkpoint(
@@ -117,6 +121,63 @@ def load_checkpoint(
         warnings.warn(message, stacklevel=2)
 
 
+def settle(weights, variant, defaults, **arguments):
+    """Returns a checkpoint, and arguments of a builder that it decides.
+
+    Args:
+        weights: what a builder was given as `weights`, or `None`.
+        variant: name of the variant, for presets.
+        defaults: dict with what holds where the checkpoint does not say.
+        **arguments: what the builder was given; `"auto"` and `None` for
+            `activation` and `epsilon` are replaced. `image_size` and
+            `num_classes` are checked before anything is downloaded.
+
+    Returns:
+        A tuple: a `Checkpoint` or `None`, then the arguments in their order.
+    """
+    if arguments["image_size"] not in ("auto", None):
+        check_pair("image_size", arguments["image_size"])
+    if arguments["num_classes"] not in ("auto", None):
+        check_positive("num_classes", arguments["num_classes"])
+    checkpoint, facts = None, defaults
+    if weights is not None:
+        checkpoint = Checkpoint.locate(weights, variant=variant)
+        facts = defaults | checkpoint.facts()
+    for name, value in arguments.items():
+        open_ = value is None and name in ("activation", "epsilon")
+        if value == "auto" or open_:
+            arguments[name] = facts[name]
+    return checkpoint, *arguments.values()
+
+
+def load_into_new(model, checkpoint, drop_pre_logits=False):
+    """Loads weights into a model that a builder has just made for them.
+
+    Warns if the model is for smaller images than the weights.
+    """
+    load_checkpoint(
+        model,
+        checkpoint,
+        # Without a head there is nothing to ask about.
+        reset_head=None if "head" in [x.name for x in model.layers] else True,
+        drop_pre_logits=drop_pre_logits,
+        resize_positions="corner_aligned",
+    )
+    size, _ = image_input(model)
+    trained_at = checkpoint.image_size
+    if (
+        None not in size
+        and trained_at
+        and math.prod(size) < math.prod(trained_at)
+    ):
+        warnings.warn(
+            f"These weights were trained at {trained_at} pixels; at "
+            f"{size} they are less accurate until fine-tuned. Pass "
+            f"`image_size={trained_at}` to use them as they are.",
+            stacklevel=3,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A file of weights, and what is known of it without reading the arrays.
@@ -129,6 +190,10 @@ class Checkpoint:
         grid: rows and columns of its position table, or `None`.
         num_classes: classes of its head, `None` for no head, or `"auto"` if
             that is not known before it is opened.
+        preprocessing: what its pixels were brought to, or `None` if nothing
+            says so.
+        config: what `config.json` beside it holds.
+        preprocessor: what `preprocessor_config.json` beside it holds.
     """
 
     path: object
@@ -137,6 +202,9 @@ class Checkpoint:
     image_size: tuple | None = None
     grid: tuple | None = None
     num_classes: int | str | None = "auto"
+    preprocessing: Preprocessing | None = None
+    config: dict | None = None
+    preprocessor: dict | None = None
 
     @classmethod
     def locate(cls, source, sha256=None, variant=None):
@@ -153,27 +221,83 @@ class Checkpoint:
             num_classes=preset.num_classes,
         )
 
+    def describe(self, given=None):
+        """Returns what network the file is of, and what was assumed.
+
+        Args:
+            given: dict of what the caller says, see `Evidence`.
+
+        Returns:
+            A `Description` and a list of sentences.
+
+        Raises:
+            CheckpointError: if the file does not say.
+        """
+        with open_arrays(self.path) as arrays:
+            form, prefix = recognise(self.path, arrays)
+            shapes = {
+                key.removeprefix(prefix): shape
+                for key, shape in arrays.shapes.items()
+                if key.startswith(prefix)
+            }
+        evidence = Evidence(
+            path=str(self.path),
+            shapes=shapes,
+            config=self.config or {},
+            preprocessor=self.preprocessor or {},
+            given={**self._stated(), **(given or {})},
+            image_size=self.image_size,
+        )
+        if form.describe is None:
+            raise CheckpointError(
+                f"'{self.path}' is of the format {form.name}, of which no "
+                "network can be made from the file alone: build it with `ViT` "
+                "or `ResNet`, and use `load_checkpoint`."
+            )
+        return form.describe(evidence), evidence.notes
+
+    def _stated(self):
+        """What a preset says of its file."""
+        stated = {
+            "activation": self.activation,
+            "epsilon": self.epsilon,
+            "preprocessing": self.preprocessing,
+        }
+        return {key: value for key, value in stated.items() if value}
+
     def facts(self):
         """Returns arguments of `ViT` that the weights are made for.
 
         Returns:
-            A dict with `activation` and `epsilon`, and with `image_size` and
-            `num_classes` if they are known.
+            A dict with `activation` and `epsilon`, and with `image_size`,
+            `num_classes` and `preprocessing` as far as they are known.
         """
         with open_arrays(self.path) as arrays:
-            form, prefix = recognise(self.path, arrays)
-            gated = any(
-                name.endswith(("mlp.weights_in.weight", "mlp.fc1_g.weight"))
-                for name in arrays.shapes
-            )
+            form, _ = recognise(self.path, arrays)
         facts = {
-            "activation": "swiglu"
-            if gated
-            else self.activation or form.activation,
+            "activation": self.activation or form.activation,
             "epsilon": self.epsilon or form.epsilon,
         }
         if self.image_size is not None:
             facts["image_size"] = self.image_size
         if self.num_classes != "auto":
             facts["num_classes"] = self.num_classes
-        return facts
+        if form.describe is None:
+            return facts
+        try:
+            # Of no matter here: a builder is told how many heads there are.
+            description, _ = self.describe({"num_heads": 1})
+        except CheckpointError:
+            # `ViT` is told by its own arguments what the network is.
+            return facts
+        own = {
+            name: getattr(description, name)
+            for name in (
+                "activation",
+                "epsilon",
+                "image_size",
+                "num_classes",
+                "preprocessing",
+            )
+        }
+        return own | facts | {"activation": description.activation}

@@ -8,6 +8,7 @@ tables, one for each library; left out here is what any library calls a weight.
 
 import dataclasses
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -154,6 +155,8 @@ class Format:
         epsilon: of its layer norms.
         unused: pattern of keys that hold nothing a model needs after it was
             trained.
+        describe: function from an `Evidence` to the `Description` of the
+            network that a file is of, or `None`.
     """
 
     name: str
@@ -163,6 +166,7 @@ class Format:
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
     unused: str = r"(?!)"
+    describe: Callable | None = None
 
 
 def dense(key, path, kernel=SAME, bias=SAME, names=("kernel", "bias")):

@@ -14,6 +14,7 @@ from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import MLP
 from keras_vit.layers.patch_encoder import PatchEncoder
 from keras_vit.layers.patches import Patches
+from keras_vit.layers.pixel_normalization import PixelNormalization
 from keras_vit.layers.pooling import (
     AttentionPooling,
     AveragePooling,
@@ -41,6 +42,7 @@ __all__ = [
     "MLP",
     "PatchEncoder",
     "Patches",
+    "PixelNormalization",
     "PositionEmbedding",
     "RelativeAttention",
     "ResidualUnit",

@@ -8,12 +8,15 @@ import warnings
 
 import keras
 
+from keras_vit._deprecation import renamed_argument
 from keras_vit.arguments import (
     check_data_format,
     check_pair,
     check_positive,
 )
+from keras_vit.layers import PixelNormalization
 from keras_vit.ops.precision import is_half
+from keras_vit.preprocessing import NAMED, get
 
 
 def check_arguments(image_size, num_classes, data_format, dtype):
@@ -39,13 +42,14 @@ def check_arguments(image_size, num_classes, data_format, dtype):
     return image_size, data_format, dtype
 
 
-def image_input(image_size, num_channels, rescale, data_format, dtype):
+def image_input(image_size, num_channels, preprocessing, data_format, dtype):
     """Returns the input of a model and what its layers get to see.
 
     Args:
         image_size: height and width, a pair, or `None` for any.
         num_channels: channels of the images.
-        rescale: whether pixels in [0, 255] are mapped to [-1, 1].
+        preprocessing: a `Preprocessing`, or `None` for images that are
+            prepared already.
         data_format: of the images.
         dtype: dtype policy.
 
@@ -59,10 +63,16 @@ def image_input(image_size, num_channels, rescale, data_format, dtype):
         size + channels if last else channels + size, name="images"
     )
     x = images
-    if rescale:
-        # x / 127.5 - 1 takes [0, 255] to [-1, 1].
-        x = keras.layers.Rescaling(
-            1 / 127.5, offset=-1.0, name="rescaling", dtype=dtype
+    if preprocessing is not None:
+        own = preprocessing.for_channels(num_channels)
+        x = PixelNormalization(
+            own.mean,
+            own.std,
+            crop_fraction=own.crop_fraction,
+            interpolation=own.interpolation,
+            data_format=data_format,
+            name="rescaling",
+            dtype=dtype,
         )(x)
     return images, x
 
@@ -72,6 +82,27 @@ def identity(name, dtype):
     # `keras.layers.Identity` has no `get_config`, so it cannot be saved with
     # a dtype policy.
     return keras.layers.Activation("linear", name=name, dtype=dtype)
+
+
+def representation(dim, dtype):
+    """Returns the layer before the head: dense with tanh, or one of no effect.
+
+    Args:
+        dim: width of the dense layer, or `None`.
+        dtype: dtype policy.
+
+    Returns:
+        A layer named `pre_logits`.
+    """
+    if dim is None:
+        return identity("pre_logits", dtype)
+    return keras.layers.Dense(
+        check_positive("representation_dim", dim),
+        activation="tanh",
+        kernel_initializer="lecun_normal",
+        name="pre_logits",
+        dtype=dtype,
+    )
 
 
 def head(num_classes, activation, bias, dtype, name="head"):
@@ -84,6 +115,36 @@ def head(num_classes, activation, bias, dtype, name="head"):
         name=name,
         dtype="float32" if is_half(dtype.compute_dtype) else dtype,
     )
+
+
+def choose_preprocessing(preprocessing, include_rescaling):
+    """Returns the `Preprocessing` of a new model.
+
+    Args:
+        preprocessing: what the builder was given.
+        include_rescaling: the argument that this one replaced, or `None`.
+
+    Returns:
+        A `Preprocessing`, `None`, or `"auto"` as it was given.
+    """
+    if include_rescaling is not None:
+        if not isinstance(include_rescaling, bool):
+            raise ValueError(
+                "`include_rescaling` is replaced by `preprocessing`, which "
+                f"takes {', '.join(map(repr, NAMED))}, a "
+                "`keras_vit.Preprocessing` or None. Received: "
+                f"include_rescaling={include_rescaling!r}"
+            )
+        new = "preprocessing=" + (
+            "'inception'" if include_rescaling else "None"
+        )
+        preprocessing = renamed_argument(
+            "ViT",
+            f"include_rescaling={include_rescaling}",
+            new,
+            "inception" if include_rescaling else None,
+        )
+    return preprocessing if preprocessing == "auto" else get(preprocessing)
 
 
 def _warn_if_it_will_not_learn(policy):

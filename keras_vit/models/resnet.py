@@ -7,7 +7,7 @@ section 4.1; `vit_jax/models_resnet.py` and big_vision's `models/bit_paper.py`.
 import keras
 
 from keras_vit.anatomy import TO_CHANNELS_LAST
-from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.checkpoints.load import Checkpoint, load_into_new
 from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import ResidualUnit, StandardizedConv2D
 from keras_vit.layers.residual_unit import (
@@ -15,7 +15,14 @@ from keras_vit.layers.residual_unit import (
     PRE_ACTIVATION,
     trunk_norm,
 )
-from keras_vit.models.ends import check_arguments, head, identity, image_input
+from keras_vit.models.ends import (
+    check_arguments,
+    choose_preprocessing,
+    head,
+    identity,
+    image_input,
+)
+from keras_vit.preprocessing import INCEPTION, Preprocessing
 from keras_vit.variants import check_stages, parse_resnet, root_width
 
 
@@ -88,11 +95,12 @@ def ResNet(
     preactivation=False,
     head_bias=0.0,
     classifier_activation=None,
-    include_rescaling=True,
+    preprocessing: Preprocessing | str | None = "auto",
     weights=None,
     data_format=None,
     dtype=None,
     name=None,
+    include_rescaling: bool | None = None,
 ):
     """Builds a ResNet of the kind that the paper compares ViT with.
 
@@ -115,8 +123,12 @@ def ResNet(
             at zero.
         classifier_activation: activation of the head, as a Keras name.
             Defaults to none: the model returns logits.
-        include_rescaling: whether the model itself maps pixels from [0, 255]
-            to [-1, 1].
+        preprocessing: what the model itself does to pixels in [0, 255]: the
+            statistics that its weights were trained with, as `"inception"`
+            ([-1, 1]), `"imagenet"`, `"clip"`, `"unit"` ([0, 1]) or a
+            `keras_vit.Preprocessing`; `None` for images that come prepared.
+            `"auto"` is what `weights` say, else `"inception"`.
+        include_rescaling: replaced by `preprocessing`.
         weights: checkpoint to start from, as `load_checkpoint` takes them:
             `"gs://bit_models/BiT-M-R50x1.npz"` with `preactivation=True`.
         data_format: of the images, `"channels_last"` or `"channels_first"`.
@@ -152,8 +164,11 @@ def ResNet(
         image_size, num_classes, data_format, dtype
     )
 
+    preprocessing = choose_preprocessing(preprocessing, include_rescaling)
+    if preprocessing == "auto":
+        preprocessing = INCEPTION
     images, x = image_input(
-        image_size, num_channels, include_rescaling, data_format, dtype
+        image_size, num_channels, preprocessing, data_format, dtype
     )
     x = resnet_trunk(
         x,
@@ -176,9 +191,5 @@ def ResNet(
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)
         model = keras.Model(images, x, name=name)
     if weights is not None:
-        load_checkpoint(
-            model,
-            Checkpoint.locate(weights),
-            reset_head=True if num_classes is None else None,
-        )
+        load_into_new(model, Checkpoint.locate(weights))
     return model

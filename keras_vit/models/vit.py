@@ -5,75 +5,59 @@ official `vit_jax/models_vit.py`, `VisionTransformer`, whose defaults these
 are. Read `ViT` from top to bottom as the figure from bottom to top.
 """
 
-import math
-import warnings
+import os
+from collections.abc import Callable
+from typing import Literal
 
 import keras
 
-from keras_vit.arguments import (
-    check_choice,
-    check_pair,
-    check_positive,
-    check_rate,
-)
-from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.arguments import check_rate
+from keras_vit.checkpoints.load import load_into_new, settle
 from keras_vit.keras_gaps import without_inner_remat
-from keras_vit.layers import (
-    AttentionPooling,
-    AveragePooling,
-    LayerNorm,
-    PatchEncoder,
-    Patches,
-    PositionEmbedding,
-    RelativeAttention,
-    TokenPooling,
-    TransformerBlock,
+from keras_vit.layers import LayerNorm, Patches
+from keras_vit.models import stages
+from keras_vit.models.ends import (
+    check_arguments,
+    choose_preprocessing,
+    head,
+    identity,
+    image_input,
+    representation,
 )
-from keras_vit.models.ends import check_arguments, head, identity, image_input
 from keras_vit.models.resnet import resnet_trunk
-from keras_vit.ops.norms import EPSILON
-from keras_vit.variants import parse_variant
-
-POOLINGS = ("token", "average", "attention", "flatten", None)
-INJECTIONS = ("stem", "every_layer", "every_layer_shared")
-# What nearly all public checkpoints were pre-trained with. In models for images
-# of any size the grid of position tables is the one of these pixels.
-DEFAULTS = {
-    "image_size": 224,
-    "num_classes": 1000,
-    "activation": "gelu_tanh",
-    "epsilon": EPSILON,
-}
+from keras_vit.preprocessing import Preprocessing
+from keras_vit.variants import Variant, parse_variant
 
 
 def ViT(
-    variant,
+    variant: Variant | str,
     *,
-    image_size="auto",
-    num_channels=3,
-    num_classes="auto",
-    pooling="token",
-    position="learned_1d",
-    position_injection="stem",
-    num_registers=0,
-    representation_dim=None,
-    head_bias=0.0,
-    classifier_activation=None,
-    include_rescaling=True,
-    remainder="error",
-    dropout=0.0,
-    stochastic_depth=0.0,
-    activation=None,
-    epsilon=None,
-    norm_after_pooling=False,
-    patch_encoder=None,
-    block=None,
-    weights=None,
-    drop_pre_logits=False,
-    data_format=None,
-    dtype=None,
-    name=None,
-):
+    image_size: int | tuple[int, int] | Literal["auto"] | None = "auto",
+    num_channels: int = 3,
+    num_classes: int | Literal["auto"] | None = "auto",
+    pooling: str | keras.layers.Layer | None = "token",
+    position: str | None = "learned_1d",
+    position_injection: str = "stem",
+    num_registers: int = 0,
+    representation_dim: int | None = None,
+    head_bias: float = 0.0,
+    classifier_activation: str | None = None,
+    preprocessing: Preprocessing | str | None = "auto",
+    remainder: Literal["error", "crop", "pad"] = "error",
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    activation: str | None = None,
+    epsilon: float | None = None,
+    norm_after_pooling: bool = False,
+    patch_encoder: keras.layers.Layer | None = None,
+    block: Callable[[int], keras.layers.Layer] | None = None,
+    weights: str | os.PathLike | None = None,
+    drop_pre_logits: bool = False,
+    data_format: Literal["channels_last", "channels_first"] | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str | None = None,
+    include_rescaling: bool | None = None,
+) -> keras.Model:
     """Builds a Vision Transformer.
 
     The result is a functional `keras.Model`: it trains with `fit`, saves to
@@ -114,9 +98,12 @@ def ViT(
             at zero. For a sigmoid loss over many classes, `-log(classes)`.
         classifier_activation: activation of the head, as a Keras name.
             Defaults to none: the model returns logits.
-        include_rescaling: whether the model itself maps pixels from [0, 255]
-            to the [-1, 1] that all official weights expect. If not, pass
-            images in [-1, 1].
+        preprocessing: what the model itself does to pixels in [0, 255]: the
+            statistics that its weights were trained with, as `"inception"`
+            ([-1, 1]), `"imagenet"`, `"clip"`, `"unit"` ([0, 1]) or a
+            `keras_vit.Preprocessing`; `None` for images that come prepared.
+            `"auto"` is what `weights` say, else `"inception"`.
+        include_rescaling: replaced by `preprocessing`.
         remainder: what happens to an image that the patch does not divide:
             `"error"`, `"crop"` or `"pad"`, see `Patches`.
         dropout: rate in `[0, 1)`, after the positions and in every block.
@@ -181,42 +168,60 @@ def ViT(
         - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
           section 3.1
     """
+    stages.check_nothing_is_void(locals())
+    stages.check_choices(pooling, position, position_injection, image_size)
+    check_rate("stochastic_depth", stochastic_depth)
     label = variant if isinstance(variant, str) else "custom"
     variant = parse_variant(variant)
-    patch_size = check_pair("patch_size", variant.patch_size)
-    if not isinstance(pooling, keras.layers.Layer):
-        check_choice("pooling", pooling, POOLINGS)
-    check_rate("stochastic_depth", stochastic_depth)
-    check_choice("position_injection", position_injection, INJECTIONS)
-    # What is wrong with them is told before anything is downloaded.
-    if image_size not in ("auto", None):
-        image_size = check_pair("image_size", image_size)
-    if num_classes not in ("auto", None):
-        check_positive("num_classes", num_classes)
-    if image_size is None and pooling == "flatten":
-        raise ValueError(
-            "`pooling='flatten'` needs images of one size. "
-            f"Received: image_size={image_size}"
-        )
-    checkpoint = None
-    trained_with = DEFAULTS
-    if weights is not None:
-        checkpoint = Checkpoint.locate(weights, variant=label)
-        trained_with = DEFAULTS | checkpoint.facts()
-    if image_size == "auto":
-        image_size = trained_with["image_size"]
-    if num_classes == "auto":
-        num_classes = trained_with["num_classes"]
-    if activation is None:
-        activation = trained_with["activation"]
-    if epsilon is None:
-        epsilon = trained_with["epsilon"]
+    preprocessing = choose_preprocessing(preprocessing, include_rescaling)
+    (
+        checkpoint,
+        preprocessing,
+        image_size,
+        num_classes,
+        activation,
+        epsilon,
+    ) = settle(
+        weights,
+        label,
+        stages.DEFAULTS,
+        preprocessing=preprocessing,
+        image_size=image_size,
+        num_classes=num_classes,
+        activation=activation,
+        epsilon=epsilon,
+    )
     image_size, data_format, dtype = check_arguments(
         image_size, num_classes, data_format, dtype
     )
+    relative = position == stages.RELATIVE
+    at_stem = position_injection == "stem" and not relative
+    if patch_encoder is None:
+        patch_encoder = stages.default_patch_encoder(
+            variant,
+            position if at_stem else None,
+            pooling,
+            image_size,
+            num_registers=num_registers,
+            dropout=dropout,
+            epsilon=epsilon,
+            dtype=dtype,
+        )
+    stages.check_class_token(pooling, patch_encoder)
+    prefix = getattr(patch_encoder, "num_prefix_tokens", 0)
+    if block is None:
+        block = stages.default_block(
+            variant,
+            relative,
+            stochastic_depth,
+            activation=activation,
+            dropout=dropout,
+            epsilon=epsilon,
+            dtype=dtype,
+        )
 
     images, x = image_input(
-        image_size, num_channels, include_rescaling, data_format, dtype
+        image_size, num_channels, preprocessing, data_format, dtype
     )
     if variant.stages is not None:
         x = resnet_trunk(
@@ -228,158 +233,37 @@ def ViT(
         )
         data_format = "channels_last"
     x = Patches(
-        patch_size, remainder, data_format, name="patches", dtype=dtype
+        variant.patch_size, remainder, data_format, name="patches", dtype=dtype
     )(x)
-    grid_size = tuple(x.shape[1:3])
-    relative = position == "relative_1d"
-    added_at_stem = position_injection == "stem" and not relative
-    if patch_encoder is None:
-        patch_encoder = PatchEncoder(
-            variant.hidden_dim,
-            position=position if added_at_stem else None,
-            cls_token=pooling not in POOLINGS[1:],
-            num_registers=num_registers,
-            dropout=dropout,
-            epsilon=epsilon,
-            grid_size=None if image_size else _pretraining_grid(variant),
-            dtype=dtype,
-        )
-    x = _named(patch_encoder, "patch_encoder")(x)
-    prefix = getattr(patch_encoder, "num_prefix_tokens", 0)
-
-    add_positions = None
+    positions = stages.positions_before_blocks(
+        None if relative else position,
+        position_injection,
+        tuple(x.shape[1:3]),
+        prefix,
+        dtype,
+    )
+    x = stages.named(patch_encoder, "patch_encoder")(x)
     for index in range(variant.num_layers):
-        if position is not None and not (added_at_stem or relative):
-            if add_positions is None or position_injection == "every_layer":
-                add_positions = PositionEmbedding(
-                    position,
-                    _known_grid(grid_size, position_injection),
-                    num_prefix_tokens=prefix,
-                    name="positions"
-                    if position_injection == "every_layer_shared"
-                    else f"block_{index:02d}_positions",
-                    dtype=dtype,
-                )
-            x = add_positions(x)
-        if block is not None:
-            layer = block(index)
-        else:
-            depth = index / max(variant.num_layers - 1, 1)
-            attention = None
-            if relative:
-                attention = RelativeAttention(variant.num_heads, dtype=dtype)
-            layer = TransformerBlock(
-                None if relative else variant.num_heads,
-                variant.mlp_dim,
-                attention=attention,
-                activation=activation,
-                dropout=dropout,
-                stochastic_depth=stochastic_depth * depth,
-                epsilon=epsilon,
-                dtype=dtype,
-            )
-        x = _named(layer, f"block_{index:02d}")(x)
+        x = positions(index)(x)
+        x = stages.named(block(index), f"block_{index:02d}")(x)
     if norm_after_pooling:
         x = identity("encoder_norm", dtype)(x)
     else:
         x = LayerNorm(epsilon, name="encoder_norm", dtype=dtype)(x)
-
-    pool = _pooling(pooling, variant, prefix, activation, epsilon, dtype)
-    x = pool(x)
+    x = stages.pooling_layer(
+        pooling, variant, prefix, activation, epsilon, dtype
+    )(x)
     if norm_after_pooling:
         x = LayerNorm(epsilon, name="pooling_norm", dtype=dtype)(x)
-
-    if name is None:
-        name = f"vit_{label.lower().replace('/', '_').replace('+', '_')}"
     # `keras.RematScope` is for what stands above: a head costs no memory, and
     # the model must not be recomputed as a whole on top of its parts.
     with without_inner_remat():
-        if representation_dim is None:
-            x = identity("pre_logits", dtype)(x)
-        else:
-            x = keras.layers.Dense(
-                check_positive("representation_dim", representation_dim),
-                activation="tanh",
-                kernel_initializer="lecun_normal",
-                name="pre_logits",
-                dtype=dtype,
-            )(x)
+        x = representation(representation_dim, dtype)(x)
         if num_classes is not None:
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)
+        if name is None:
+            name = f"vit_{label.lower().replace('/', '_').replace('+', '_')}"
         model = keras.Model(images, x, name=name)
     if checkpoint is not None:
-        _load(model, checkpoint, num_classes, drop_pre_logits, image_size)
+        load_into_new(model, checkpoint, drop_pre_logits=drop_pre_logits)
     return model
-
-
-def _pooling(pooling, variant, prefix, activation, epsilon, dtype):
-    """Returns the layer that a name of a pooling stands for."""
-    if isinstance(pooling, keras.layers.Layer):
-        return _named(pooling, "pooling")
-    common = {"name": "pooling", "dtype": dtype}
-    if pooling == "token":
-        return TokenPooling(**common)
-    if pooling == "average":
-        return AveragePooling(prefix, **common)
-    if pooling == "attention":
-        return AttentionPooling(
-            variant.num_heads,
-            variant.mlp_dim,
-            activation=activation,
-            epsilon=epsilon,
-            **common,
-        )
-    if pooling == "flatten":
-        return keras.layers.Flatten(data_format="channels_last", **common)
-    return identity(**common)
-
-
-def _known_grid(grid_size, position_injection):
-    if None in grid_size:
-        raise ValueError(
-            "Positions in front of every block need images of one size. "
-            f"Received: position_injection={position_injection!r}, "
-            "image_size=None"
-        )
-    return grid_size
-
-
-def _load(model, checkpoint, num_classes, drop_pre_logits, image_size):
-    """Loads weights as asked for by the arguments of the model."""
-    load_checkpoint(
-        model,
-        checkpoint,
-        # Without a head there is nothing to ask about.
-        reset_head=True if num_classes is None else None,
-        drop_pre_logits=drop_pre_logits,
-        resize_positions="corner_aligned",
-    )
-    trained_at = checkpoint.image_size
-    if (
-        image_size
-        and trained_at
-        and math.prod(image_size) < math.prod(trained_at)
-    ):
-        warnings.warn(
-            f"These weights were trained at {trained_at} pixels; at "
-            f"{image_size} they are less accurate until fine-tuned. Pass "
-            f"`image_size={trained_at}` to use them as they are.",
-            stacklevel=3,
-        )
-
-
-def _named(layer, name):
-    """Gives a layer that is not built yet the name of its place."""
-    if layer.built:
-        raise ValueError(
-            f"The layer for '{name}' must be new: each place of a model has "
-            f"weights of its own. Received a layer already built: {layer!r}"
-        )
-    layer.name = name
-    return layer
-
-
-def _pretraining_grid(variant):
-    edges = check_pair("patch_size", variant.patch_size)
-    cells = DEFAULTS["image_size"] // variant.stride
-    return tuple(max(cells // edge, 1) for edge in edges)

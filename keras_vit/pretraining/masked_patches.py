@@ -7,7 +7,12 @@ never published; where the paper leaves a choice, it is stated here.
 import keras
 from keras import ops
 
-from keras_vit.anatomy import cell_size, image_data_format, only_layer
+from keras_vit.anatomy import (
+    cell_size,
+    image_data_format,
+    only_layer,
+    preprocessing_of,
+)
 from keras_vit.arguments import check_choice
 from keras_vit.layers import PatchEncoder, Patches, TokenGrid
 from keras_vit.ops.precision import is_half
@@ -240,13 +245,11 @@ def predictions_and_targets(backbone, tokens, kind):
             f"Received: tokens in a grid of {tokens.shape[1:3]}, parts of "
             f"{size} pixels in one of {pixels.shape[1:3]}"
         )
-    rescales = any(
-        isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers
-    )
+    prepared = preprocessing_of(backbone) is None
     targets = PatchTargets(
         kind,
         size,
-        (0, 255) if rescales else (-1, 1),
+        (-1, 1) if prepared else (0, 255),
         name="targets",
         dtype=dtype,
     )

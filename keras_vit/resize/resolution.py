@@ -41,7 +41,8 @@ def change_resolution(model, image_size, method="corner_aligned"):
 
     A compiled model comes back compiled in the same way, but its optimizer
     starts anew, with a warning if that loses anything. LoRA comes back merged
-    into the kernels, as in a saved file.
+    into the kernels, and what it held still learns again, as in a saved file;
+    layers that were frozen stay frozen.
 
     Args:
         model: a functional `keras.Model`.
@@ -347,6 +348,9 @@ def _carry_flags(old, new):
     for source, target in layers:
         if target.trainable != source.trainable:
             target.trainable = source.trainable
+    if _with_lora(old):
+        # LoRA held single weights still, and it is merged now.
+        return
     for source, target in zip(_without_lora(old), new.weights):
         if target.trainable != source.trainable:
             target.trainable = source.trainable

@@ -375,7 +375,7 @@ def test_layer_scale_has_no_place_in_a_model_without(tiny_vit, tmp_path):
     def block(index):
         return TransformerBlock(4, 32, activation="gelu", layer_scale=1.0)
 
-    source = tiny_vit(block=block, activation="gelu")
+    source = tiny_vit(block=block)
     keras_vit.export_checkpoint(source, tmp_path / "timm", format="timm")
     with pytest.raises(ValueError, match="blocks.0.ls1.gamma"):
         keras_vit.load_checkpoint(

@@ -59,7 +59,6 @@ def test_round_trips_are_exact_to_the_bit(
 def test_round_trip_of_parts_of_ones_own(tiny_vit, tmp_path):
     def parts():
         return {
-            "activation": "gelu",
             "patch_encoder": PatchEncoder(
                 16, position_of_cls_token=False, num_registers=2
             ),

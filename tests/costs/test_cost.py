@@ -164,7 +164,7 @@ def test_a_cost_is_plain_data():
         ("H/14", {"image_size": 384}, ValueError, "must divide"),
         ("B/16", {"image_size": 8, "remainder": "crop"}, ValueError,
          "must divide"),
-        ("B/16", {"image_size": None}, ValueError, "`image_size`"),
+        ("B/16", {"image_size": "224"}, ValueError, "`image_size`"),
         ("B/16", {"num_classes": 0}, ValueError, "`num_classes`"),
         ("B/16", {"num_channels": 0}, ValueError, "`num_channels`"),
         ("B/16", {"pooling": "max"}, ValueError, "`pooling`"),
@@ -193,7 +193,20 @@ def test_rules_of_variants(variant, options, error, message):
 def test_a_model_has_its_own_size_and_options():
     model = keras_vit.ViT(TINY, image_size=(8, 12))
     assert keras_vit.cost(model, (8, 12)) == keras_vit.cost(model)
-    with pytest.raises(ValueError, match="image_size=384"):
-        keras_vit.cost(model, 384)
+    for size in (384, 224, (12, 8)):
+        with pytest.raises(ValueError, match="8 x 12.*change_resolution") as e:
+            keras_vit.cost(model, size)
+        assert str(e.value).endswith(f"image_size={size}")
+    with pytest.raises(ValueError, match="must be an integer"):
+        keras_vit.cost(model, "224")
+    with pytest.raises(ValueError, match="8 x 12"):
+        keras_vit.costs.exaflops(model, 1, image_size=224)
     with pytest.raises(TypeError, match="num_classes"):
         keras_vit.cost(model, num_classes=5)
+
+
+def test_a_variant_is_counted_at_224_pixels():
+    assert keras_vit.cost("S/32") == keras_vit.cost("S/32", 224)
+    assert keras_vit.costs.exaflops("S/32", 1) == keras_vit.costs.exaflops(
+        "S/32", 1, image_size=(224, 224)
+    )

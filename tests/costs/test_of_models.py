@@ -189,10 +189,31 @@ def test_layers_of_keras():
 
 
 @pytest.mark.parametrize("variant", [TINY, TINY_HYBRIDS[0]])
-def test_a_model_for_any_size_has_no_cost(variant):
-    model = keras_vit.ViT(variant, image_size=None)
+def test_a_model_for_any_size_has_a_cost_at_each(variant):
+    model = keras_vit.ViT(variant, image_size=None, position="sincos_2d")
     with pytest.raises(ValueError, match="depends on its image size"):
         keras_vit.cost(model)
+    for size in (32, (32, 48)):
+        arithmetic = keras_vit.cost(variant, size, position="sincos_2d")
+        assert keras_vit.cost(model, size) == arithmetic
+    assert keras_vit.cost(model, 64).tokens > keras_vit.cost(model, 32).tokens
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_one_free_edge(data_format):
+    """A table keeps its own length, whatever it is resampled to."""
+    last = data_format == "channels_last"
+    images = keras.Input((8, None, 3) if last else (3, 8, None))
+    x = keras_vit.layers.Patches(4, data_format=data_format)(images)
+    x = PatchEncoder(16, grid_size=(2, 2))(x)
+    model = keras.Model(images, keras.layers.Dense(7)(x))
+    cost = keras_vit.cost(model, (8, 12))
+    assert cost.parameters == model.count_params()
+    assert cost.macs == 6 * 48 * 16 + 7 * 16 * 7
+    with pytest.raises(ValueError, match="must be a multiple"):
+        keras_vit.cost(model, (8, 13))
+    with pytest.raises(ValueError, match="8 x any pixels"):
+        keras_vit.cost(model, 12)
 
 
 def test_layers_not_known():

@@ -267,6 +267,19 @@ CASES = [
         3 * 5 * 3 * 4,
     ),
     Case(
+        layers.PixelNormalization,
+        {
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.2, 0.3, 0.4),
+            "crop_fraction": 0.9,
+            "interpolation": "bicubic",
+            "data_format": "channels_first",
+        },
+        (3, 4, 5),
+        (3, 4, 5),
+        0,
+    ),
+    Case(
         layers.ResidualUnit,
         {
             "filters": 32,

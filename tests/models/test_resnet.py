@@ -80,7 +80,7 @@ def test_options_of_a_new_head(rng):
         num_classes=3,
         head_bias=-1.0,
         classifier_activation="sigmoid",
-        include_rescaling=False,
+        preprocessing=None,
     )
     outputs = to_numpy(model(rng.uniform(-1, 1, (2, 32, 32, 3))))
     np.testing.assert_allclose(outputs, 1 / (1 + np.e), rtol=1e-5)
@@ -158,7 +158,7 @@ def test_files_of_bit_load_as_timm_reads_them(rng, tmp_path):
         image_size=(40, 56),
         num_classes=5,
         preactivation=True,
-        include_rescaling=False,
+        preprocessing=None,
         weights=tmp_path / "bit.npz",
     )
     x = images(rng, 40, 56)

@@ -89,7 +89,7 @@ def test_rescaling_takes_pixels_to_minus_one_and_one(tiny_vit):
     pixels = np.broadcast_to(pixels, (1, 8, 12, 3))
     scaled = keras_vit.feature_extractor(model, "rescaling")(pixels)
     np.testing.assert_allclose(to_numpy(scaled)[0, 0, 0], [-1, 0, 1], atol=1e-6)
-    plain = tiny_vit(include_rescaling=False)
+    plain = tiny_vit(preprocessing=None)
     plain.set_weights(model.get_weights())
     np.testing.assert_allclose(
         plain.predict(pixels / 127.5 - 1, verbose=0),

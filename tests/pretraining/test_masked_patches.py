@@ -227,7 +227,7 @@ def test_saved_model_loads_and_goes_on(build, tiny_vit, images, tmp_path):
     "arguments",
     [
         {"data_format": "channels_first", "dtype": "mixed_bfloat16"},
-        {"include_rescaling": False, "dtype": "mixed_float16"},
+        {"preprocessing": None, "dtype": "mixed_float16"},
         {"num_channels": 1, "pooling": "average"},
         {"image_size": (10, 13), "remainder": "crop"},
     ],
@@ -240,7 +240,7 @@ def test_backbones_of_every_kind(build, arguments, tiny_vit, images):
     given = images
     if "data_format" in arguments:
         given = images.transpose(0, 3, 1, 2)
-    if "include_rescaling" in arguments:
+    if "preprocessing" in arguments:
         given = images / 127.5 - 1
     if "image_size" in arguments:
         given = np.pad(images, ((0, 0), (0, 2), (0, 1), (0, 0)))

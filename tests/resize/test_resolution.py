@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.ndimage
-from helpers import EAGER, randomize, to_numpy
+from helpers import EAGER, outputs_of, randomize, to_numpy
 
 import keras_vit
 from keras_vit.layers import PatchEncoder
@@ -343,3 +343,18 @@ def test_patch_sizes_that_cannot_be_changed(tiny_vit):
     tokens = keras.Input((4, 4, 8))
     with pytest.raises(ValueError, match="Patches. Received: 0"):
         keras_vit.resize.change_patch_size(keras.Model(tokens, tokens), 2)
+
+
+def test_lora_comes_back_merged_and_all_that_it_held_learns(tiny_vit, rng):
+    model = tiny_vit()
+    keras_vit.freeze(model, taps="patch_encoder")
+    keras_vit.transfer_learning.enable_lora(model, rank=2)
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(0, 0.2, weight.shape))
+    larger = keras_vit.change_resolution(model, (8, 12))
+    images = rng.uniform(0, 255, (2, 8, 12, 3))
+    np.testing.assert_allclose(
+        outputs_of(larger, images), outputs_of(model, images), atol=1e-5
+    )
+    frozen = {w.path for w in larger.non_trainable_weights}
+    assert frozen == {w.path for w in larger.get_layer("patch_encoder").weights}

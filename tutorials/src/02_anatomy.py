@@ -269,7 +269,7 @@ x = layers.LayerNorm()(x)
 y = layers.TokenPooling()(x)  # equation 4
 by_hand = keras.Model(inputs, keras.layers.Dense(num_classes)(y))
 
-model = keras_vit.ViT("Ti/16", include_rescaling=False)
+model = keras_vit.ViT("Ti/16", preprocessing=None)
 randomize(model)
 by_hand.set_weights(model.get_weights())
 

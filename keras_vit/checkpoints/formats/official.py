@@ -5,6 +5,7 @@ Sources: `vit_jax/models_vit.py` and `models_resnet.py`; big_vision's
 which they were made, the newer ones by kind.
 """
 
+from keras_vit.checkpoints.formats.official_describe import describe
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS
 from keras_vit.checkpoints.rules import PATCHES_HWIO, Format, Rule, dense, norm
 
@@ -81,6 +82,7 @@ _FLAX_TRUNK = (
 # 2021: every file in gs://vit_models.
 PRE_LINEN = Format(
     name="official",
+    describe=describe,
     marker=r"Transformer/encoderblock(_0)?/LayerNorm_2/scale",
     prefixes=("opt/target/", "params/", ""),
     rules=_flax(
@@ -93,6 +95,7 @@ PRE_LINEN = Format(
 # Modules counted by kind: the official code and big_vision today.
 LINEN = Format(
     name="big_vision",
+    describe=describe,
     marker=r"Transformer/encoderblock(_0)?/LayerNorm_1/scale",
     prefixes=("params/img/", "opt/target/", "params/", ""),
     rules=_flax(

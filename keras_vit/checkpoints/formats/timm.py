@@ -4,6 +4,7 @@ Source: timm 1.0, `models/vision_transformer.py`.
 """
 
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
+from keras_vit.checkpoints.formats.timm_describe import describe
 from keras_vit.checkpoints.rules import (
     PATCHES_OIHW,
     SAME,
@@ -19,6 +20,7 @@ TIMM = Format(
     name="timm",
     marker=r"patch_embed\.proj\.weight",
     activation="gelu",
+    describe=describe,
     rules=(
         Rule("cls_token", (CLS_TOKEN,)),
         Rule("reg_token", (REGISTERS,)),

@@ -5,6 +5,10 @@ Sources: transformers 5, `models/vit`, `models/deit`, `models/dinov2`,
 """
 
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
+from keras_vit.checkpoints.formats.transformers_describe import (
+    describe_dinov2,
+    describe_vit,
+)
 from keras_vit.checkpoints.rules import (
     PATCHES_OIHW,
     SAME,
@@ -48,6 +52,7 @@ _HF_COMMON = (
 )
 HUGGING_FACE = Format(
     name="huggingface",
+    describe=describe_vit,
     marker=r"encoder\.layer\.0\.layernorm_before\.weight",
     prefixes=("vit.", "deit.", ""),
     activation="gelu",
@@ -64,6 +69,7 @@ HUGGING_FACE = Format(
 )
 DINOV2 = Format(
     name="DINOv2",
+    describe=describe_dinov2,
     marker=r"encoder\.layer\.0\.layer_scale1\.lambda1",
     prefixes=("dinov2_with_registers.", "dinov2.", ""),
     activation="gelu",

@@ -1,0 +1,138 @@
+"""What a file of weights is: the network that it was trained as.
+
+A format reads this off names, shapes and the configuration beside the file
+(`describe` in each file of `formats`); `from_checkpoint` builds what it says,
+and prints it, so that you can write the same by hand.
+"""
+
+import dataclasses
+
+from keras_vit.preprocessing import NAMED, Preprocessing
+from keras_vit.variants import Variant
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+    """The arguments of `ViT` that a file of weights is for.
+
+    What is at the default of the layer that takes it is left out of the dicts.
+
+    Args:
+        format: name of the format.
+        variant: the sizes.
+        image_size: height and width that the position table is for, or `None`
+            for positions that fit any size.
+        num_channels: channels of the images.
+        num_classes: classes of the head, or `None` for no head.
+        activation: of the MLPs, as `ViT` takes it.
+        epsilon: of the layer norms.
+        pooling: as `ViT` takes it.
+        representation_dim: width of the dense layer before the head, or `None`.
+        final_norm: whether a norm follows the blocks.
+        norm_after_pooling: whether it follows the pooling too.
+        patch_encoder: further arguments of `PatchEncoder`.
+        attention: further arguments of the attention, and under `"layer"` its
+            class, `"SelfAttention"` if there is none.
+        mlp: further arguments of `MLP`.
+        block: further arguments of `TransformerBlock`.
+        pool: further arguments of `AttentionPooling`.
+        preprocessing: the statistics of its images.
+        resampling: how its library resamples position tables, see
+            `resize_matrix`.
+    """
+
+    format: str
+    variant: Variant
+    image_size: tuple[int, int] | None
+    num_channels: int = 3
+    num_classes: int | None = None
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
+    pooling: str | None = "token"
+    representation_dim: int | None = None
+    final_norm: bool = True
+    norm_after_pooling: bool = False
+    patch_encoder: dict = dataclasses.field(default_factory=dict)
+    attention: dict = dataclasses.field(default_factory=dict)
+    mlp: dict = dataclasses.field(default_factory=dict)
+    block: dict = dataclasses.field(default_factory=dict)
+    pool: dict = dataclasses.field(default_factory=dict)
+    preprocessing: Preprocessing = NAMED["inception"]
+    resampling: str = "corner_aligned"
+
+    def __str__(self):
+        return "\n".join(
+            [f"# {self.format}", *_call("keras_vit.ViT", self.arguments())]
+        )
+
+    def arguments(self) -> dict:
+        """Returns the arguments of `ViT`, as source text by name."""
+        v = self.variant
+        sizes = [v.num_layers, v.hidden_dim, v.mlp_dim, v.num_heads]
+        text = ", ".join(map(str, sizes)) + f", patch_size={v.patch_size!r}"
+        if v.stages is not None:
+            text += f", stages={v.stages}, width_factor={v.width_factor}"
+        own = {
+            "variant": f"keras_vit.Variant({text})",
+            "image_size": repr(self.image_size),
+            "num_classes": repr(self.num_classes),
+            "pooling": repr(self.pooling),
+            "epsilon": repr(self.epsilon),
+            "preprocessing": _named(self.preprocessing),
+        }
+        if self.num_channels != 3:
+            own["num_channels"] = repr(self.num_channels)
+        for name, default in (
+            ("representation_dim", None),
+            ("final_norm", True),
+            ("norm_after_pooling", False),
+        ):
+            if getattr(self, name) != default:
+                own[name] = repr(getattr(self, name))
+        if self.patch_encoder:
+            own["patch_encoder"] = _layer(
+                "PatchEncoder", v.hidden_dim, **self.patch_encoder
+            )
+        if self.attention or self.mlp or self.block:
+            attention = dict(self.attention)
+            kind = attention.pop("layer", "SelfAttention")
+            parts = {
+                "attention": _Source(_layer(kind, v.num_heads, **attention)),
+                "mlp": _Source(
+                    _layer(
+                        "MLP", v.mlp_dim, activation=self.activation, **self.mlp
+                    )
+                ),
+            }
+            own["block"] = "lambda index: " + _layer(
+                "TransformerBlock", **parts, epsilon=self.epsilon, **self.block
+            )
+        else:
+            own["activation"] = repr(self.activation)
+        return own
+
+
+class _Source(str):
+    """Source text that is printed as it is."""
+
+    __repr__ = str.__str__
+
+
+def _layer(kind, *first, **options):
+    options = [f"{name}={value!r}" for name, value in options.items()]
+    return f"layers.{kind}({', '.join([*map(repr, first), *options])})"
+
+
+def _named(preprocessing):
+    for name, known in NAMED.items():
+        if (preprocessing.mean, preprocessing.std) == (known.mean, known.std):
+            return repr(name)
+    return repr(preprocessing)
+
+
+def _call(function, arguments):
+    lines = [f"{function}("]
+    for name, text in arguments.items():
+        label = "" if name == "variant" else f"{name}="
+        lines.append(f"    {label}{text},")
+    return [*lines, ")"]

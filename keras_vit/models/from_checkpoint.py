@@ -1,0 +1,187 @@
+"""A model from a file alone: `from_checkpoint`.
+
+The file says what network it is of, as far as files do; that network is built
+by `ViT` and filled by `load_checkpoint`. Nothing is guessed in silence.
+"""
+
+import os
+import warnings
+from typing import Literal
+
+import keras
+
+from keras_vit import layers
+from keras_vit.arguments import check_pair, check_positive
+from keras_vit.checkpoints.description import Description
+from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.models.vit import ViT
+from keras_vit.preprocessing import Preprocessing, get
+from keras_vit.resize import change_resolution
+
+
+def from_checkpoint(
+    source: str | os.PathLike,
+    *,
+    image_size: int | tuple[int, int] | Literal["auto"] = "auto",
+    num_classes: int | Literal["auto"] | None = "auto",
+    num_heads: int | None = None,
+    file_grid: tuple[int, int] | None = None,
+    activation: str | None = None,
+    epsilon: float | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    data_format: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str | None = None,
+    sha256: str | None = None,
+    verbose: int = 1,
+) -> keras.Model:
+    """Opens a public Vision Transformer by its address or file.
+
+    Width, depth, patch, pooling, prefix tokens, positions, LayerScale, norms,
+    biases, activation, head, image size and the statistics of its images are
+    read off the file and the configuration beside it. What was found is
+    printed as the call of `ViT` that makes the same by hand.
+
+    What a file does not say and a guess could get wrong is an error that names
+    the argument to pass; what is assumed because it is nearly always so (heads
+    of width 64, pixels in [-1, 1]) is a warning.
+
+    Args:
+        source: path of a file, or of a folder as timm and transformers write
+            them; an `https://`, `gs://` or `hf://owner/name@revision` address;
+            or the name of a preset, see `presets`.
+        image_size: height and width in pixels, an int or a pair. Positions are
+            resampled as the library of the file does. Defaults to the size
+            that the file is for.
+        num_classes: number of classes: another number than the file's starts
+            a head of zeros, `None` leaves the head out. Defaults to the head
+            of the file.
+        num_heads: heads of the attention, where nothing says how many.
+        file_grid: rows and columns of the file's positions, where it is for
+            rectangular images and nothing says so.
+        activation: of the MLPs, in place of what the configuration says.
+        epsilon: of the layer norms, likewise.
+        preprocessing: statistics of the images, likewise; see `ViT`.
+        data_format: of the images, `"channels_last"` or `"channels_first"`.
+            Defaults to `keras.config.image_data_format()`.
+        dtype: dtype policy of all layers, by name or as an object.
+        name: name of the model. Defaults to one made of the format.
+        sha256: the SHA-256 of the file as hexadecimal digits, if you know it.
+        verbose: 1 to print what was found, 0 for silence.
+
+    Returns:
+        A `keras.Model` from images, pixels in [0, 255], to logits, or to the
+        representation if there is no head.
+
+    Raises:
+        CheckpointError: if the file is damaged, of no known format, or does
+            not say what network it is of. It is a `ValueError`.
+        OSError: if the file cannot be had.
+
+    Example:
+
+    ```python
+    model = keras_vit.from_checkpoint("hf://facebook/dinov2-small")
+    model = keras_vit.from_checkpoint(
+        "hf://timm/deit3_base_patch16_224.fb_in1k", num_classes=37
+    )
+    ```
+    """
+    if image_size != "auto":
+        image_size = check_pair("image_size", image_size)
+    if num_classes not in ("auto", None):
+        check_positive("num_classes", num_classes)
+    checkpoint = Checkpoint.locate(source, sha256)
+    given = {
+        "num_heads": num_heads,
+        "file_grid": file_grid,
+        "activation": activation,
+        "epsilon": epsilon,
+        "preprocessing": get(preprocessing),
+    }
+    description, notes = checkpoint.describe(
+        {key: value for key, value in given.items() if value is not None}
+    )
+    if verbose:
+        print(description)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    model = build(
+        description,
+        num_classes=num_classes,
+        data_format=data_format,
+        dtype=dtype,
+        name=name,
+    )
+    load_checkpoint(
+        model,
+        checkpoint,
+        reset_head=None
+        if num_classes == "auto"
+        else _resets(num_classes, description),
+        drop_pre_logits=num_classes is None,
+        file_grid=file_grid,
+        check_numerics=False,
+    )
+    if image_size not in ("auto", description.image_size):
+        model = change_resolution(
+            model, image_size, method=description.resampling
+        )
+    return model
+
+
+def _resets(num_classes, description):
+    # `True` asks for a head of zeros; without a word where it is wanted.
+    return num_classes != description.num_classes or None
+
+
+def build(
+    description: Description, *, num_classes="auto", **options
+) -> keras.Model:
+    """Builds the model that a `Description` is of, with weights as at birth.
+
+    Args:
+        description: what `Checkpoint.describe` returns.
+        num_classes: number of classes, `None` for no head, or `"auto"` for
+            those of the description.
+        **options: `data_format`, `dtype` and `name` of `ViT`.
+    """
+    d = description
+    epsilon, dtype = d.epsilon, options.get("dtype")
+    common = {"epsilon": epsilon, "dtype": dtype}
+    own = dict(d.attention)
+    attention = getattr(layers, own.pop("layer", "SelfAttention"))
+    plain = not (d.attention or d.mlp or d.block)
+
+    def block(index):
+        return layers.TransformerBlock(
+            attention=attention(d.variant.num_heads, **own, **common),
+            mlp=layers.MLP(
+                d.variant.mlp_dim,
+                activation=d.activation,
+                dtype=dtype,
+                **d.mlp,
+            ),
+            **d.block,
+            **common,
+        )
+
+    return ViT(
+        d.variant,
+        image_size=d.image_size,
+        num_channels=d.num_channels,
+        num_classes=d.num_classes if num_classes == "auto" else num_classes,
+        pooling=d.pooling,
+        representation_dim=None
+        if num_classes is None
+        else d.representation_dim,
+        preprocessing=d.preprocessing,
+        activation=d.activation if plain or d.pooling == "attention" else None,
+        epsilon=epsilon,
+        norm_after_pooling=d.norm_after_pooling,
+        patch_encoder=layers.PatchEncoder(
+            d.variant.hidden_dim, **d.patch_encoder, **common
+        ),
+        block=None if plain else block,
+        **{**options, "name": options.get("name") or f"{d.format}_vit"},
+    )
