@@ -62,9 +62,10 @@ def load_checkpoint(
             has and the model lacks is left out. Fine-tuning in the paper does
             so.
         resize_positions: how a position table for another grid is resampled:
-            `"corner_aligned"` as in the official code, `"bilinear"`,
-            `"bicubic"` (see `resize_matrix`), or `None`: such a table is an
-            error.
+            `"as_trained"`, as the library of the file does it;
+            `"corner_aligned"`, `"bilinear"`, `"bicubic"` or
+            `"torch_bicubic"`, see `resize_matrix`; or `None`: such a table is
+            an error.
         file_grid: rows and columns of the file's position table, a pair,
             where the file is for rectangular images. Files do not say.
         check_numerics: whether the model must have the GELU and the epsilon
@@ -100,7 +101,9 @@ def load_checkpoint(
     ```
     """
     if resize_positions is not None:
-        check_choice("resize_positions", resize_positions, METHODS)
+        check_choice(
+            "resize_positions", resize_positions, ("as_trained", *METHODS)
+        )
     checkpoint = source
     if not isinstance(source, Checkpoint):
         checkpoint = Checkpoint.locate(source, sha256)
@@ -110,6 +113,8 @@ def load_checkpoint(
         plan = Plan(model, arrays, checkpoint)
         plan.settle_head(reset_head)
         plan.settle_pre_logits(drop_pre_logits)
+        if resize_positions == "as_trained":
+            resize_positions = plan.format.resampling
         plan.fit_tokens(resize_positions)
         plan.find_missing()
         if check_numerics:
@@ -161,7 +166,7 @@ def load_into_new(model, checkpoint, drop_pre_logits=False):
         # Without a head there is nothing to ask about.
         reset_head=None if "head" in [x.name for x in model.layers] else True,
         drop_pre_logits=drop_pre_logits,
-        resize_positions="corner_aligned",
+        resize_positions="as_trained",
     )
     size, _ = image_input(model)
     trained_at = checkpoint.image_size
@@ -238,7 +243,8 @@ class Checkpoint:
             shapes = {
                 key.removeprefix(prefix): shape
                 for key, shape in arrays.shapes.items()
-                if key.startswith(prefix)
+                # Behind a prefix like `params/` stands something else.
+                if key.startswith(prefix) or not prefix.endswith("/")
             }
         evidence = Evidence(
             path=str(self.path),

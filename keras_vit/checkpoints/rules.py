@@ -157,6 +157,8 @@ class Format:
             trained.
         describe: function from an `Evidence` to the `Description` of the
             network that a file is of, or `None`.
+        resampling: how the library resamples position tables for images of
+            another size, see `resize_matrix`.
     """
 
     name: str
@@ -167,6 +169,7 @@ class Format:
     epsilon: float = 1e-6
     unused: str = r"(?!)"
     describe: Callable | None = None
+    resampling: str = "corner_aligned"
 
 
 def dense(key, path, kernel=SAME, bias=SAME, names=("kernel", "bias")):

@@ -21,6 +21,7 @@ TIMM = Format(
     marker=r"patch_embed\.proj\.weight",
     activation="gelu",
     describe=describe,
+    resampling="bicubic",
     rules=(
         Rule("cls_token", (CLS_TOKEN,)),
         Rule("reg_token", (REGISTERS,)),
