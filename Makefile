@@ -1,5 +1,6 @@
 # Everything runs in .venv, which `make` creates and fills by itself, and fills
 # again when pyproject.toml changes. PYTHON is the interpreter it is made from.
+# On Windows, without make, CONTRIBUTING.md has the same steps as commands.
 PYTHON ?= python3
 # Processes that run tests side by side.
 JOBS ?= 2
@@ -79,7 +80,7 @@ benchmark: $(READY) ## time the library in turn with its peers
 
 # Blank lines are passed over: ruff and jupytext put them before a function, one
 # behind the words above it and the other in front of them.
-lint: $(READY) ## check code, format and that notebooks match their scripts
+lint: $(READY) ## check code, format, notebooks against scripts, and types
 	@$(BIN)/ruff check $(LINTED)
 	@$(BIN)/ruff format --check $(LINTED)
 	@for notebook in $(NOTEBOOKS); do \
@@ -91,6 +92,7 @@ lint: $(READY) ## check code, format and that notebooks match their scripts
 			exit 1; }; \
 	done
 	@$(BIN)/python benchmarks/variants_table.py --check
+	@$(BIN)/python tests/typing/check.py
 
 format: $(READY) ## fix and format all code
 	@$(BIN)/ruff check --fix $(LINTED)
@@ -114,6 +116,6 @@ $(VENV)/.docs: $(READY)
 clean: ## remove what make made, .venv included
 	rm -rf $(VENV) outputs tutorials/outputs build dist .pytest_cache \
 		.ruff_cache digits.keras tutorials/digits.keras \
-		docs/api docs/tutorials docs/benchmarks docs/keras_vit docs/CHANGELOG.md \
-		docs/LICENSE
+		docs/_made docs/api docs/tutorials docs/benchmarks docs/keras_vit \
+		docs/CHANGELOG.md docs/CONTRIBUTING.md docs/LICENSE
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,10 @@
 """How Sphinx makes the site: `make docs`.
 
-The pages in this folder are the frame. The rest is in the repository already
-and is brought here when a build starts: README, CHANGELOG, LICENSE, the
+The pages in this folder are the frame. A build copies the rest from the
+repository when it starts: README, CHANGELOG, CONTRIBUTING, LICENSE, the
 tutorials and benchmarks under their own paths, so that links between them
-hold; and one page for every public name, from its docstring (`docstrings.py`).
+hold. It makes one page for every public name from its docstring
+(`docstrings.py`), and the picture of the rooms (`architecture.py`).
 """
 
 import pathlib
@@ -13,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # This folder for the modules beside, its parent for the library as it is here.
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import architecture  # noqa: E402
 import links  # noqa: E402
 import pages  # noqa: E402
 
@@ -56,7 +58,9 @@ linkcheck_timeout = 20
 
 def setup(app):
     app.connect("builder-inited", pages.bring)
+    app.connect("builder-inited", architecture.draw)
     app.connect("source-read", pages.list_names)
+    app.connect("source-read", architecture.list_rooms)
     app.connect("doctree-read", links.link_names)
     app.connect("viewcode-follow-imported", links.defining_module)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -72,6 +72,8 @@ def signature(thing, drop_first=False):
     returns = found.return_annotation
     if inspect.isclass(thing) or returns is None:
         returns = found.empty
+    if isinstance(returns, str):
+        returns = Written(returns)
     written = found.replace(parameters=parameters, return_annotation=returns)
     return INTERNAL.sub(r"keras.\1.\2", str(written))
 
@@ -94,6 +96,13 @@ class Readable:
         if inspect.isclass(self.value) or inspect.isfunction(self.value):
             return self.value.__name__
         return repr(self.value)
+
+
+class Written(str):
+    """A type that is text, of an optional library, as one would write it."""
+
+    def __repr__(self):
+        return str(self)
 
 
 def methods(name, thing):

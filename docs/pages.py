@@ -11,7 +11,8 @@ DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
 # Made here at each build; git ignores them.
 MADE = (
-    "api", "tutorials", "benchmarks", "keras_vit", "CHANGELOG.md", "LICENSE"
+    "_made", "api", "tutorials", "benchmarks", "keras_vit", "CHANGELOG.md",
+    "CONTRIBUTING.md", "LICENSE",
 )  # fmt: skip
 CARD = pathlib.Path("keras_vit", "checkpoints", "cifar100")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
@@ -22,8 +23,10 @@ def bring(app):
     for made in MADE:
         shutil.rmtree(DOCS / made, ignore_errors=True)
         (DOCS / made).unlink(missing_ok=True)
-    for name in ("CHANGELOG.md", "LICENSE"):
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"):
         shutil.copy(ROOT / name, DOCS / name)
+    guide = DOCS / "CONTRIBUTING.md"
+    guide.write_text(guide.read_text().replace("](docs/", "]("))
     for folder in ("tutorials", "benchmarks"):
         bring_folder(folder)
     (DOCS / CARD).mkdir(parents=True)

@@ -14,12 +14,14 @@ import numpy as np
 from keras_vit import keras_gaps
 from keras_vit.arguments import spatial
 from keras_vit.layers import (
+    MLP,
     AttentionPooling,
     AveragePooling,
     LayerNorm,
     PatchEncoder,
     Patches,
     PixelNormalization,
+    RMSNorm,
     TokenPooling,
     TransformerBlock,
 )
@@ -193,6 +195,28 @@ def patch_size_of(model):
     return patches[0].patch_size if patches else (1, 1)
 
 
+def arithmetic_of(model):
+    """Returns what of a model neither paths nor shapes of its weights tell.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        A dict of sets: `activation` of its MLPs, `epsilon` of its norms, and
+        of its blocks the class of `attention`, `num_heads` and `norm_after`.
+    """
+    blocks = find_layers(model, TransformerBlock)
+    return {
+        "activation": {str(x.activation) for x in find_layers(model, MLP)},
+        "epsilon": {
+            x.epsilon for x in find_layers(model, (LayerNorm, RMSNorm))
+        },
+        "attention": {type(x.attention).__name__ for x in blocks},
+        "num_heads": {getattr(x.attention, "num_heads", None) for x in blocks},
+        "norm_after": {x.norm_after for x in blocks},
+    }
+
+
 class Anatomy:
     """The sizes of a model, read off its layers.
 
@@ -225,6 +249,8 @@ class Anatomy:
         self.representation_dim = (
             None if pre_logits is None else pre_logits.shape[-1]
         )
+        self.preprocessing = preprocessing_of(model)
+        self.norm_after_pooling = "pooling_norm/gamma" in weights
         positions = getattr(self.encoder, "position_embedding", None)
         self.grid_size = None if positions is None else positions.grid_size
         pooling = {

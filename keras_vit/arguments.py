@@ -1,16 +1,22 @@
-"""Checks of arguments, shared by everything that takes some.
+"""Checks of arguments, shared by all functions and layers.
 
 An error names the argument, the rule it breaks and the value received, in the
-same words on every backend, and comes before any weight is made.
+same words on every backend. It comes before any weight is made.
 """
 
 import numbers
+from collections.abc import Collection
+from typing import Any, Literal, get_args
 
 import keras
 
+# Of a tensor; `None` for a size that is not known yet.
+Shape = tuple[int | None, ...]
+DataFormat = Literal["channels_last", "channels_first"]
 
-def check_positive(name, value):
-    """Returns `value` as an int, or raises if it is not one above zero."""
+
+def check_positive(name: str, value: Any) -> int:
+    """Returns `value` as an int, or raises if it is no integer above zero."""
     if (
         isinstance(value, bool)
         or not isinstance(value, numbers.Integral)
@@ -23,7 +29,7 @@ def check_positive(name, value):
     return int(value)
 
 
-def check_not_negative(name, value):
+def check_not_negative(name: str, value: Any) -> int:
     """Returns `value` as an int, or raises if it is not one of 0, 1, 2, ..."""
     if (
         isinstance(value, bool)
@@ -37,7 +43,7 @@ def check_not_negative(name, value):
     return int(value)
 
 
-def check_pair(name, value):
+def check_pair(name: str, value: Any) -> tuple[int, int]:
     """Returns `(rows, columns)` from an int or a pair of ints above zero."""
     pair = (value, value) if isinstance(value, numbers.Integral) else value
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -48,7 +54,7 @@ def check_pair(name, value):
     return tuple(check_positive(name, size) for size in pair)
 
 
-def check_rate(name, value):
+def check_rate(name: str, value: Any) -> float:
     """Returns `value` as a float, or raises if it is outside `[0, 1)`."""
     if (
         isinstance(value, bool)
@@ -61,7 +67,7 @@ def check_rate(name, value):
     return float(value)
 
 
-def check_above_zero(name, value):
+def check_above_zero(name: str, value: Any) -> float:
     """Returns `value` as a float, or raises if it is not above zero."""
     if (
         isinstance(value, bool)
@@ -75,7 +81,7 @@ def check_above_zero(name, value):
     return float(value)
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: Any, choices: Collection) -> Any:
     """Returns `value`, or raises if it is not one of `choices`."""
     if value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
@@ -85,22 +91,24 @@ def check_choice(name, value, choices):
     return value
 
 
-def check_data_format(value):
+def check_data_format(value: DataFormat | None) -> DataFormat:
     """Returns the format of images, by default that of `keras.config`."""
     return check_choice(
         "data_format",
         value or keras.config.image_data_format(),
-        ("channels_last", "channels_first"),
+        get_args(DataFormat),
     )
 
 
-def spatial(data_format):
-    """Returns the slice of a shape that is height and width."""
+def spatial(data_format: DataFormat) -> slice:
+    """Returns the slice of a shape that holds height and width."""
     return slice(1, 3) if data_format == "channels_last" else slice(2, 4)
 
 
-def check_rank(layer, shape, rank, axes):
-    """Raises if `shape` has another rank than the layer works on."""
+def check_rank(
+    layer: keras.layers.Layer, shape: Shape, rank: int, axes: str
+) -> None:
+    """Raises if `shape` does not have the rank that the layer takes."""
     if len(shape) != rank:
         raise ValueError(
             f"{type(layer).__name__} '{layer.name}' takes inputs of rank "
@@ -108,7 +116,9 @@ def check_rank(layer, shape, rank, axes):
         )
 
 
-def check_num_tokens(layer, shape, num_tokens, rule):
+def check_num_tokens(
+    layer: keras.layers.Layer, shape: Shape, num_tokens: int, rule: str
+) -> None:
     """Raises if `shape` is known to have another number of tokens."""
     if shape[1] is not None and shape[1] != num_tokens:
         raise ValueError(

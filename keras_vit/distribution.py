@@ -1,29 +1,31 @@
 """Training on several devices and several machines, by Keras' own engine.
 
-`keras.distribution` places weights and batches, and JAX does the rest. What a
-Vision Transformer adds is here: which axis of which weight is split (attention
+`keras.distribution` places weights and batches, and JAX does the rest. Here is
+what a Vision Transformer adds: which axis of which weight is split (attention
 heads and the MLP: Shoeybi et al. 2019, arXiv:1909.08053, section 3; the rest
 over the data axis: Rajbhandari et al. 2019, arXiv:1910.02054, stage 3), and
 which part of a data set a process reads. Left out: pipelines over the blocks.
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_vit.arguments import check_positive
 from keras_vit.keras_gaps import current_distribution
-from keras_vit.variants import parse_variant, root_width
+from keras_vit.variants import Variant, parse_variant, root_width
 
 __all__ = ["data_parallel", "layout_map", "model_parallel", "process_shard"]
 
 # Axes of the device mesh.
 DATA, MODEL = "batch", "model"
 
-# In front of a path, where the model is part of another one.
+# In front of a path, if the model is part of another model.
 ANYWHERE = "(.+/)?"
 # fmt: off
-# Weight paths, and the axis of the mesh for each axis of the weight. What the
-# blocks' first matrices make, by heads or by units, their second ones take
-# together, so devices talk once a branch.
+# Weight paths, and the axis of the mesh for each axis of the weight. The first
+# matrices of a branch are split by heads or units and the second ones by the
+# same, so devices communicate once for each branch.
 LAYOUTS = (
     ("attention/(query|key|value)/kernel", (DATA, MODEL, None)),
     ("attention/(query|key|value)/bias",   (MODEL, None)),
@@ -32,7 +34,7 @@ LAYOUTS = (
     ("mlp/(hidden|gate)/bias",             (MODEL,)),
     ("mlp/output/kernel",                  (MODEL, DATA)),
 )
-# Only split where all is.
+# Split with `fsdp=True` alone.
 LAYOUTS_OF_THE_REST = (
     ("patch_encoder/projection/kernel",                   (None, DATA)),
     ("(pre_logits|head)/kernel",                          (DATA, None)),
@@ -42,23 +44,25 @@ LAYOUTS_OF_THE_REST = (
 # fmt: on
 
 
-def data_parallel(devices=None) -> keras.distribution.DataParallel:
-    """Every device holds the model, and takes an equal part of each batch.
+def data_parallel(
+    devices: Sequence[str] | None = None,
+) -> keras.distribution.DataParallel:
+    """Puts the model on every device, and splits each batch equally.
 
     The result is what one device computes, up to rounding. Set it before the
     model is built, so that Keras makes the weights on all devices. Batches
-    must divide by the number of devices: `fit` takes an `ArrayDataset` with
-    `drop_remainder=True`; `keras_vit.predict` and `keras_vit.evaluate` take
+    must divide by the number of devices: give `fit` an `ArrayDataset` with
+    `drop_remainder=True`. `keras_vit.predict` and `keras_vit.evaluate` take
     arrays of any number of images.
 
     With several processes, one for each machine, first call
-    `keras.distribution.initialize` in each; then `fit` reads in each process
-    what that process alone contributes: give `ArrayDataset` a
-    `shard=process_shard()`. Keras takes arrays for such a share too, so the
-    same arrays in two processes would be trained on twice.
+    `keras.distribution.initialize` in each. `fit` then reads in each process
+    the part that this process contributes: give `ArrayDataset` a
+    `shard=process_shard()`. Keras takes arrays for such a part too, so two
+    processes with the same arrays would train on them twice.
 
     Args:
-        devices: Names such as `"gpu:0"`. Defaults to all devices of all
+        devices: names such as `"gpu:0"`. Defaults to all devices of all
             processes, `keras.distribution.list_devices()`.
 
     Returns:
@@ -66,7 +70,7 @@ def data_parallel(devices=None) -> keras.distribution.DataParallel:
         `keras.distribution.set_distribution`.
 
     Raises:
-        RuntimeError: If the backend is not JAX.
+        RuntimeError: if the backend is not JAX.
 
     Example:
 
@@ -92,38 +96,38 @@ def data_parallel(devices=None) -> keras.distribution.DataParallel:
 
 
 def model_parallel(
-    variant,
+    variant: Variant | str | None,
     model_devices: int,
     *,
     fsdp: bool = False,
-    devices=None,
+    devices: Sequence[str] | None = None,
 ) -> keras.distribution.ModelParallel:
     """Splits the model over some devices, and the batch over the others.
 
-    Of `n` devices, groups of `model_devices` hold one model together, and the
+    Of `n` devices, each group of `model_devices` holds one model, and the
     `n / model_devices` groups take equal parts of each batch. Weights,
-    gradients and the optimizer's moments are split alike, see `layout_map`.
-    Devices of one group talk in every block, so let them be of one machine;
-    neighbours in `devices` are of one group. For all else see
-    `data_parallel`.
+    gradients and the optimizer's moments are split in the same way, see
+    `layout_map`. The devices of a group communicate in every block, so choose
+    them on one machine; neighbours in `devices` form a group. `data_parallel`
+    says the rest.
 
     Args:
-        variant: Name or `keras_vit.Variant` of the model that is to be built,
-            which is checked here; or `None`, to let Keras complain of the
-            first weight that does not divide.
-        model_devices: Devices that hold one model together: a divisor of
-            their number, of the heads and of `mlp_dim`. 1 with `fsdp=True`
-            is FSDP alone.
-        fsdp: Whether kernels are split over the groups too.
-        devices: As in `data_parallel`.
+        variant: name or `keras_vit.Variant` of the model that you build next,
+            to check its sizes here; with `None` Keras raises at the first
+            weight that does not divide.
+        model_devices: devices that hold one model together: a divisor of the
+            number of devices, of the heads and of `mlp_dim`. 1 with
+            `fsdp=True` is FSDP alone.
+        fsdp: whether to split kernels over the groups too.
+        devices: as in `data_parallel`.
 
     Returns:
         A `keras.distribution.ModelParallel` for
         `keras.distribution.set_distribution`.
 
     Raises:
-        RuntimeError: If the backend is not JAX.
-        ValueError: If a number does not divide another.
+        RuntimeError: if the backend is not JAX.
+        ValueError: if a number does not divide another.
 
     Example:
 
@@ -135,8 +139,8 @@ def model_parallel(
     ```
 
     Reference:
-        Shoeybi et al., arXiv 1909.08053, section 3; Rajbhandari et al.,
-        arXiv 1910.02054.
+        - [Shoeybi et al., 2019](https://arxiv.org/abs/1909.08053), section 3
+        - [Rajbhandari et al., 2019](https://arxiv.org/abs/1910.02054)
     """
     _check_backend()
     devices = _devices(devices)
@@ -169,32 +173,32 @@ def model_parallel(
 def layout_map(
     device_mesh: keras.distribution.DeviceMesh, *, fsdp: bool = False
 ) -> keras.distribution.LayoutMap:
-    """Which axis of which weight is split over which axis of the mesh.
+    """Returns which axis of which weight is split over which mesh axis.
 
-    Over the axis `"model"`: queries, keys, values and the first matrices of
-    the MLPs by columns (whole heads, units), the matrices after them by rows.
-    The layers are found by the end of their weights' paths,
-    `attention/query/kernel`, so those of hybrids, of `AttentionPooling`, of
-    nested models and of blocks of one's own with such parts are found too.
-    All other weights are whole on every device.
+    The axis `"model"` splits queries, keys, values and the first matrices of
+    the MLPs by columns (whole heads, units), and the matrices after them by
+    rows. The map finds layers by the end of their weights' paths, such as
+    `attention/query/kernel`, so it finds those of hybrids, of
+    `AttentionPooling`, of nested models and of your own blocks with such parts
+    too. All other weights are whole on every device.
 
-    With `fsdp=True` the other large axis of these, and the kernels of patch
-    projection, convolutional trunk, `pre_logits` and `head`, are split over
-    the axis `"batch"`; XLA gathers each where it is used.
+    With `fsdp=True` the axis `"batch"` splits the other large axis of these
+    weights, and the kernels of patch projection, convolutional trunk,
+    `pre_logits` and `head`. XLA gathers each where it is used.
 
-    Keys can be added and removed as in a dict, before the model is built.
+    Before you build the model you can add and remove keys as in a dict.
 
     Args:
-        device_mesh: A `keras.distribution.DeviceMesh` with the axes
+        device_mesh: a `keras.distribution.DeviceMesh` with the axes
             `"batch"` and `"model"`.
-        fsdp: Whether to split over the axis `"batch"` as well.
+        fsdp: whether to split over the axis `"batch"` too.
 
     Returns:
         A `keras.distribution.LayoutMap`.
 
     Raises:
-        RuntimeError: If the backend is not JAX.
-        ValueError: If the mesh lacks an axis.
+        RuntimeError: if the backend is not JAX.
+        ValueError: if the mesh lacks an axis.
 
     Example:
 
@@ -222,7 +226,7 @@ def layout_map(
 
 
 def process_shard() -> tuple[int, int]:
-    """Which part of every batch this process has to read.
+    """Returns which part of every batch this process reads.
 
     Returns:
         `(index, count)`: part `index` of `count` equal parts, for the `shard`

@@ -1,4 +1,4 @@
-"""The paper's model sizes as data, and the names that stand for them.
+"""The paper's model sizes as data, and their names.
 
 ViT-B, -L, -H: Dosovitskiy et al. 2021, Table 1. Ti and S: Touvron et al. 2021
 (DeiT) and AugReg, arXiv:2106.10270. g, G and e: Zhai et al. 2022,
@@ -8,6 +8,7 @@ section 4.1 and `vit_jax/configs/models.py`. ResNets: He et al. 2016.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from keras_vit.arguments import check_pair, check_positive
 from keras_vit.layers.residual_unit import GROUPS
@@ -26,13 +27,17 @@ class Variant:
         hidden_dim: width of a token, D.
         mlp_dim: inner width of the MLP.
         num_heads: attention heads, a divisor of `hidden_dim`.
-        patch_size: edge of a patch in pixels, an int or a pair; of a hybrid,
+        patch_size: edge of a patch in pixels, an int or a pair; in a hybrid,
             in cells of the feature map.
-        stages: of a hybrid, the residual units in each stage of the ResNet
+        stages: in a hybrid, the residual units in each stage of the ResNet
             under the transformer; `()` for its stem alone. `None` if the
             patches are cut from the image itself.
-        width_factor: of a hybrid, the width of its ResNet, above 0: 1 for 64
+        width_factor: in a hybrid, the width of its ResNet, above 0: 1 for 64
             channels in the stem.
+
+    Raises:
+        ValueError: if a size is not above 0, if `num_heads` does not divide
+            `hidden_dim`, or if `stages` has more than four stages.
 
     Example:
 
@@ -66,12 +71,12 @@ class Variant:
             )
 
     @property
-    def stride(self):
-        """Pixels of the image for a cell of what patches are cut from."""
+    def stride(self) -> int:
+        """Pixels of the image in one cell of what patches are cut from."""
         return 1 if self.stages is None else stride_of(self.stages)
 
 
-def check_stages(stages):
+def check_stages(stages: Sequence[int]) -> tuple[int, ...]:
     """Returns the units in each stage of a ResNet, or raises."""
     if not isinstance(stages, (tuple, list)) or len(stages) > 4:
         raise ValueError(
@@ -81,13 +86,13 @@ def check_stages(stages):
     return tuple(check_positive("stages", units) for units in stages)
 
 
-def stride_of(stages):
+def stride_of(stages: Sequence[int]) -> int:
     """Returns how many pixels a cell of a ResNet's last feature map covers."""
-    # Stem and pooling halve twice, every stage but the first once more.
+    # Stem and pooling halve once each, every stage but the first once more.
     return 4 * 2 ** max(len(stages) - 1, 0)
 
 
-def root_width(width_factor):
+def root_width(width_factor: float) -> int:
     """Returns the channels of a ResNet's stem, or raises."""
     width = int(ROOT_WIDTH * width_factor)
     if width < 1 or width % GROUPS:
@@ -129,26 +134,26 @@ RESNETS = {
 # fmt: on
 
 
-def parse_variant(variant):
+def parse_variant(variant: Variant | str) -> Variant:
     """Returns the `Variant` that a name such as `"B/16"` stands for.
 
-    The number behind the slash says how many pixels of the image make a patch.
-    Of a hybrid it says where its ResNet ends: `"R50+B/32"` takes the output of
-    stage 4; in `"R50+B/16"` stage 4 is removed and its units are put into
-    stage 3, which doubles the grid (section 4.1). `"R+Ti/16"` has the stem
-    alone; the published model cuts 8 x 8 patches from it, which makes it a /32
-    in truth. `"R20+Mi/4"` is not of the papers: it is the small hybrid for
-    images of 32 x 32 pixels whose weights come with this package.
+    The number after the slash is the edge of a patch in pixels of the image.
+    In a hybrid it says where the ResNet ends: `"R50+B/32"` takes the output of
+    stage 4; `"R50+B/16"` removes stage 4 and adds its units to stage 3, which
+    doubles the grid (section 4.1). `"R+Ti/16"` has the stem alone; the
+    published model cuts 8 x 8 patches from it, so that it is really a /32.
+    `"R20+Mi/4"` is not from the papers: it is the small hybrid for images of
+    32 x 32 pixels whose weights are part of this package.
 
     Args:
         variant: size and patch edge, as the papers write them, with or without
-            a ResNet in front; or a `Variant`, which is returned as it is.
+            a ResNet before it; or a `Variant`, which is returned unchanged.
 
     Returns:
         A `Variant`.
 
     Raises:
-        ValueError: if the name is not of that form; the message lists the
+        ValueError: if the name does not have this form; the message lists the
             known sizes.
 
     Example:
@@ -195,17 +200,19 @@ def parse_variant(variant):
     return Variant(*SIZES[size], patch_size=1, stages=forms[patch])
 
 
-def parse_resnet(variant):
-    """Returns stages and width factor of a ResNet named as `"50x1"`.
+def parse_resnet(
+    variant: str | tuple[Sequence[int], float],
+) -> tuple[tuple[int, ...], float]:
+    """Returns stages and width factor of a ResNet with a name as `"50x1"`.
 
     Args:
         variant: depth and width, as the papers write them, or the pair itself.
 
     Returns:
-        A tuple of the residual units in each stage, and the width factor.
+        A pair: the residual units in each stage, and the width factor.
 
     Raises:
-        ValueError: if the name is not of that form.
+        ValueError: if the name does not have this form.
 
     Example:
 

@@ -27,6 +27,7 @@ MODULES = sorted(
 # single files.
 FLOORS = (
     "arguments",
+    "extras",
     "_deprecation",
     "keras_gaps",
     "preprocessing",
@@ -239,6 +240,20 @@ def test_examples_in_docstrings_run(module):
     for test in finder.find(module, extraglobs=names):
         runner.run(test)
     assert runner.failures == 0
+
+
+WEIGHTS = re.compile(r"weights=[\"']([\w+-]+)[\"']")
+
+
+def test_presets_in_examples_exist():
+    """In docstrings, the README and the tutorials."""
+    root = PACKAGE.parent
+    files = [*PACKAGE.rglob("*.py"), *root.glob("*.md")]
+    files += root.glob("tutorials/src/*.py")
+    families = {preset.family for preset in keras_vit.presets()}
+    for file in files:
+        for name in WEIGHTS.findall(file.read_text(encoding="utf-8")):
+            assert name in families, f"{file.name}: weights={name!r}"
 
 
 def test_version_is_that_of_the_changelog():

@@ -10,16 +10,16 @@ import re
 import numpy as np
 
 from keras_vit.anatomy import (
-    find_layers,
     image_input,
     only_layer,
     patch_size_of,
     weights_by_path,
 )
 from keras_vit.checkpoints import formats, tokens
+from keras_vit.checkpoints.arithmetic import arithmetic_problems
 from keras_vit.checkpoints.files import CheckpointError, read_ahead
 from keras_vit.checkpoints.rules import Layout
-from keras_vit.layers import MLP, LayerNorm, PatchEncoder
+from keras_vit.layers import PatchEncoder
 
 HEADS = ("head/", "distillation_head/")
 # Where big_vision keeps all blocks in one array each, for `nn.scan`.
@@ -288,26 +288,10 @@ class Plan:
     def find_missing(self):
         self.missing += sorted(self.without_source)
 
-    def check_numerics(self):
-        expected = {
-            "activation": self.checkpoint.activation or self.format.activation,
-            "epsilon": self.checkpoint.epsilon or self.format.epsilon,
-        }
-        given = {
-            "activation": {m.activation for m in find_layers(self.model, MLP)},
-            "epsilon": {n.epsilon for n in find_layers(self.model, LayerNorm)},
-        }
-        # A gated MLP has weights of its own, which tell by themselves.
-        given["activation"].discard("swiglu")
-        for name, values in given.items():
-            if values - {expected[name]}:
-                values = ", ".join(map(repr, sorted(values)))
-                self.numerics.append(
-                    f"weights of {self.format.name} are made for "
-                    f"{name}={expected[name]!r}, the model has {values}. Build "
-                    f"it with `{name}={expected[name]!r}`, or pass "
-                    "`check_numerics=False`."
-                )
+    def check_numerics(self, description):
+        self.numerics += arithmetic_problems(
+            self.model, self.format, self.checkpoint, description
+        )
 
     def raise_problems(self):
         problems = [

@@ -7,13 +7,16 @@ were trained on ImageNet-21k.
 
 import functools
 import importlib.resources
+from typing import Any
 
 import numpy as np
 
 LISTS = {1000: "imagenet1k.txt", 21843: "imagenet21k.txt"}
 
 
-def decode_predictions(predictions, top=5):
+def decode_predictions(
+    predictions: Any, top: int = 5
+) -> list[list[tuple[str, str, float]]]:
     """Names the most likely classes of each image.
 
     Args:

@@ -9,6 +9,7 @@ import pathlib
 import zipfile
 
 from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.preprocessing import INCEPTION
 
 # The names of the non-linearity in transformers' and timm's configurations.
 ACTIVATIONS = {
@@ -18,6 +19,9 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_tanh": "gelu_tanh",
 }
+
+# Pillow's numbers.
+RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 
 def read(path):
@@ -35,7 +39,7 @@ def read(path):
     Raises:
         CheckpointError: if one of them is not JSON.
     """
-    if zipfile.is_zipfile(path):
+    if _is_npz(path):
         return {}
     folder = pathlib.Path(path).parent
     config = _read_json(folder / "config.json")
@@ -55,6 +59,13 @@ def read(path):
     if isinstance(size, list) and len(size) == 2:
         facts["image_size"] = tuple(map(int, size))
     return facts
+
+
+def _is_npz(path):
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith(".npy") for name in file.namelist())
 
 
 def _read_json(path):
@@ -80,9 +91,8 @@ def for_timm(anatomy):
             "input_size": [anatomy.num_channels, height, width],
             "fixed_input_size": True,
             "num_classes": anatomy.num_classes or 0,
-            "crop_pct": 1.0,
-            "mean": [0.5] * anatomy.num_channels,
-            "std": [0.5] * anatomy.num_channels,
+            **_advice(anatomy),
+            **_statistics(anatomy, "mean", "std"),
             "first_conv": "patch_embed.proj",
             "classifier": "head",
         },
@@ -107,7 +117,8 @@ def for_timm(anatomy):
                 "average": "avg",
                 "attention": "map",
             }[anatomy.pooling],
-            "fc_norm": False,
+            "fc_norm": anatomy.norm_after_pooling,
+            "final_norm": True,
             "act_layer": anatomy.activation,
         },
     }
@@ -156,16 +167,33 @@ def for_transformers(anatomy):
 
 
 def preprocessor_for_transformers(anatomy):
-    """Returns `preprocessor_config.json`: resize, then [-1, 1]."""
+    """Returns `preprocessor_config.json`: resize, then the statistics."""
     height, width = anatomy.image_size
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
         "size": {"height": height, "width": width},
-        "resample": 2,
+        "resample": RESAMPLE[
+            (anatomy.preprocessing or INCEPTION).interpolation
+        ],
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [0.5] * anatomy.num_channels,
-        "image_std": [0.5] * anatomy.num_channels,
+        **_statistics(anatomy, "image_mean", "image_std"),
+    }
+
+
+def _statistics(anatomy, mean, std):
+    """The statistics of the images, those of [-1, 1] where a model has none."""
+    own = anatomy.preprocessing or INCEPTION
+    own = own.for_channels(anatomy.num_channels)
+    return {mean: list(own.mean), std: list(own.std)}
+
+
+def _advice(anatomy):
+    """Crop and interpolation, which the model carries along."""
+    own = anatomy.preprocessing or INCEPTION
+    return {
+        "crop_pct": own.crop_fraction,
+        "interpolation": own.interpolation,
     }

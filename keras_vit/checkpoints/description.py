@@ -28,6 +28,7 @@ class Description:
         epsilon: of the layer norms.
         pooling: as `ViT` takes it.
         representation_dim: width of the dense layer before the head, or `None`.
+        norm: kind of the norms, `"layer"` or `"rms"`.
         final_norm: whether a norm follows the blocks.
         norm_after_pooling: whether it follows the pooling too.
         patch_encoder: further arguments of `PatchEncoder`.
@@ -37,6 +38,7 @@ class Description:
         block: further arguments of `TransformerBlock`.
         pool: further arguments of `AttentionPooling`.
         preprocessing: the statistics of its images.
+        stated: what of this somebody said, where names and shapes do not tell.
         resampling: how its library resamples position tables, see
             `resize_matrix`.
     """
@@ -50,6 +52,7 @@ class Description:
     epsilon: float = 1e-6
     pooling: str | None = "token"
     representation_dim: int | None = None
+    norm: str = "layer"
     final_norm: bool = True
     norm_after_pooling: bool = False
     patch_encoder: dict = dataclasses.field(default_factory=dict)
@@ -59,6 +62,7 @@ class Description:
     pool: dict = dataclasses.field(default_factory=dict)
     preprocessing: Preprocessing = NAMED["inception"]
     resampling: str = "corner_aligned"
+    stated: dict = dataclasses.field(default_factory=dict)
 
     def __str__(self):
         return "\n".join(
@@ -84,32 +88,48 @@ class Description:
             own["num_channels"] = repr(self.num_channels)
         for name, default in (
             ("representation_dim", None),
+            ("norm", "layer"),
             ("final_norm", True),
             ("norm_after_pooling", False),
         ):
             if getattr(self, name) != default:
                 own[name] = repr(getattr(self, name))
+        common = {
+            name: getattr(self, name)
+            for name, default in (("norm", "layer"), ("epsilon", 1e-6))
+            if getattr(self, name) != default
+        }
         if self.patch_encoder:
             own["patch_encoder"] = _layer(
-                "PatchEncoder", v.hidden_dim, **self.patch_encoder
+                "PatchEncoder", v.hidden_dim, **self.patch_encoder, **common
             )
-        if self.attention or self.mlp or self.block:
+        if not self.is_plain():
             attention = dict(self.attention)
             kind = attention.pop("layer", "SelfAttention")
             parts = {
-                "attention": _Source(_layer(kind, v.num_heads, **attention)),
+                "attention": _Source(
+                    _layer(kind, v.num_heads, **attention, **common)
+                ),
                 "mlp": _Source(
                     _layer(
-                        "MLP", v.mlp_dim, activation=self.activation, **self.mlp
+                        "MLP",
+                        v.mlp_dim,
+                        activation=self.activation,
+                        **self.mlp,
+                        **{k: x for k, x in common.items() if k == "epsilon"},
                     )
                 ),
             }
             own["block"] = "lambda index: " + _layer(
-                "TransformerBlock", **parts, epsilon=self.epsilon, **self.block
+                "TransformerBlock", **parts, **self.block, **common
             )
-        else:
+        if self.is_plain() or self.pooling == "attention":
             own["activation"] = repr(self.activation)
         return own
+
+    def is_plain(self) -> bool:
+        """Returns whether its blocks are what `ViT` makes by itself."""
+        return not (self.attention or self.mlp or self.block)
 
 
 class _Source(str):

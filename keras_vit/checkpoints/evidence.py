@@ -25,6 +25,10 @@ INTERPOLATIONS = {
 }
 
 
+class UndescribedError(CheckpointError):
+    """Names and shapes do not say what network a file is of."""
+
+
 @dataclasses.dataclass
 class Evidence:
     """The facts about a file, for `describe` of a format.
@@ -38,6 +42,8 @@ class Evidence:
             `file_grid`, `activation`, `epsilon`, `preprocessing`.
         image_size: height and width that a preset states, or `None`.
         notes: sentences about what was assumed; formats add to them.
+        stated: what neither names nor shapes tell and somebody said: heads
+            and pixel statistics.
     """
 
     path: str
@@ -47,6 +53,7 @@ class Evidence:
     given: dict = dataclasses.field(default_factory=dict)
     image_size: tuple | None = None
     notes: list = dataclasses.field(default_factory=list)
+    stated: dict = dataclasses.field(default_factory=dict)
 
     def __contains__(self, key):
         return key in self.shapes
@@ -54,7 +61,7 @@ class Evidence:
     def shape(self, key):
         """Returns a shape, or raises if the file has no such array."""
         if key not in self.shapes:
-            raise CheckpointError(
+            raise UndescribedError(
                 f"'{self.path}' has no array '{key}', so nothing says what "
                 "network it is of"
             )
@@ -69,7 +76,7 @@ class Evidence:
             if match
         }
         if found != set(range(len(found))) or not found:
-            raise CheckpointError(
+            raise UndescribedError(
                 f"'{self.path}' must have arrays '{template}' for i = 0, 1, "
                 f"and on. Received: {sorted(found)}"
             )
@@ -79,7 +86,7 @@ class Evidence:
         """Returns whether all blocks have an array, or raises if only some."""
         count = sum(template.format(i=i) in self.shapes for i in range(depth))
         if count not in (0, depth):
-            raise CheckpointError(
+            raise UndescribedError(
                 f"'{self.path}' has '{template}' in {count} of {depth} blocks: "
                 "no network of one kind of block"
             )
@@ -94,11 +101,13 @@ class Evidence:
             head_dim: width of a head, where an array tells it.
         """
         heads = self.given.get("num_heads") or named or None
+        if named:
+            self.stated["num_heads"] = named
         if heads is None and head_dim:
             heads = hidden_dim // head_dim
         if heads is None:
             if hidden_dim % 64:
-                raise CheckpointError(
+                raise UndescribedError(
                     f"'{self.path}' does not say how many heads it has, and "
                     f"{hidden_dim} is no multiple of 64. Pass `num_heads`."
                 )
@@ -136,7 +145,7 @@ class Evidence:
         ]
         if len(found) != 1 or self.given.get("file_grid"):
             guess = f", as {found}" if found else ""
-            raise CheckpointError(
+            raise UndescribedError(
                 f"'{self.path}': {rows} positions can{'' if found else 'not'} "
                 f"be read as a grid{guess}. Say which it is: "
                 "`file_grid=(rows, columns)`."
@@ -156,12 +165,14 @@ class Evidence:
             )
             return INCEPTION
         try:
-            return Preprocessing(
+            own = Preprocessing(
                 _numbers(mean),
                 _numbers(std),
                 crop_fraction=float(crop or 1.0),
                 interpolation=INTERPOLATIONS.get(interpolation, "bilinear"),
             )
+            self.stated["preprocessing"] = own
+            return own
         except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f"The configuration beside '{self.path}' cannot be right: "

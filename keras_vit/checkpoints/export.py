@@ -4,12 +4,14 @@ The rules of `formats`, read from the other end.
 """
 
 import json
+import os
 import pathlib
+from typing import Literal
 
 import keras
 import numpy as np
 
-from keras_vit.anatomy import Anatomy, weights_by_path
+from keras_vit.anatomy import Anatomy, preprocessing_of, weights_by_path
 from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs, formats, writers
 
@@ -27,7 +29,13 @@ POOLINGS = {
 }
 
 
-def export_checkpoint(model, path, format="official"):
+def export_checkpoint(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: Literal["official", "big_vision", "timm", "huggingface"] = (
+        "official"
+    ),
+) -> pathlib.Path:
     """Writes a model's weights so that another library opens them.
 
     | format | what is written |
@@ -76,7 +84,9 @@ def export_checkpoint(model, path, format="official"):
         raise ValueError(
             f"`path` must {kind} for format={format!r}. Received: path='{path}'"
         )
+    _check_blocks(model, anatomy, format)
     _check_arithmetic(anatomy, format)
+    _check_around(model, anatomy, format)
     arrays = _arrays(model, anatomy, format)
     if is_npz:
         writers.write_npz(path, arrays)
@@ -97,6 +107,95 @@ def export_checkpoint(model, path, format="official"):
     metadata = {"format": "pt"}
     writers.write_safetensors(path / "model.safetensors", arrays, metadata)
     return path / "model.safetensors"
+
+
+def _check_blocks(model, anatomy, format):
+    """Raises if the blocks compute what no other library of these does."""
+    first = anatomy.blocks[0]
+    facts = {
+        "attention": lambda x: type(x.attention).__name__,
+        "mlp": lambda x: type(x.mlp).__name__,
+        "num_heads": lambda x: getattr(x.attention, "num_heads", None),
+        "head_dim": lambda x: (
+            getattr(x.attention, "head_dim", None)
+            or anatomy.hidden_dim // anatomy.num_heads
+        ),
+        "norm_after": lambda x: x.norm_after,
+        "norm": lambda x: x.norm,
+        "layer_scale": lambda x: x.layer_scale is not None,
+        "qk_norm": lambda x: getattr(x.attention, "qk_norm", False),
+        "output_norm": lambda x: getattr(x.attention, "output_norm", False),
+        "num_kv_heads": lambda x: getattr(x.attention, "num_kv_heads", None),
+        "use_bias": lambda x: getattr(x.attention, "use_bias", True),
+        "use_key_bias": lambda x: getattr(x.attention, "use_key_bias", True),
+        "use_output_bias": lambda x: getattr(
+            x.attention, "use_output_bias", True
+        ),
+        "bias of the MLP": lambda x: getattr(x.mlp, "use_bias", True),
+        "norm of the MLP": lambda x: getattr(x.mlp, "norm", None) is not None,
+        "gated": lambda x: getattr(x.mlp, "gated", False),
+    }
+    plain = {
+        "attention": "SelfAttention",
+        "mlp": "MLP",
+        "head_dim": anatomy.hidden_dim // anatomy.num_heads,
+        "norm_after": False,
+        "norm": "layer",
+        "output_norm": False,
+        "num_kv_heads": None,
+        "use_key_bias": True,
+        "use_output_bias": True,
+        "bias of the MLP": True,
+        "norm of the MLP": False,
+        "gated": False,
+    }
+    for name, fact in facts.items():
+        value = fact(first)
+        odd = [x for x in anatomy.blocks if fact(x) != value]
+        if odd:
+            raise ValueError(
+                f"The format {format!r} has one kind of block. Received: "
+                f"{name}={value!r} in '{first.name}' and {fact(odd[0])!r} in "
+                f"'{odd[0].name}'"
+            )
+        if name in plain and value != plain[name]:
+            raise ValueError(
+                f"The format {format!r} has no such blocks. Received: "
+                f"{name}={value!r} in '{first.name}', expected "
+                f"{plain[name]!r}"
+            )
+
+
+def _check_around(model, anatomy, format):
+    """Raises if what stands around the blocks is of no such library."""
+    encoder = anatomy.encoder
+    names = {layer.name: layer for layer in model.layers}
+    problems = {
+        "norm_tokens": encoder.norm_tokens,
+        "norm_after": encoder.norm_after,
+        "norm_before": encoder.norm_before,
+        "a projection without bias": not encoder.use_bias,
+        "norm_after_pooling": "pooling_norm" in names,
+        "no final norm": not names["encoder_norm"].weights
+        and not anatomy.norm_after_pooling,
+        # big_vision computes such positions; the others have a table.
+        f"position={encoder.position!r}": encoder.position == "sincos_2d"
+        and format in ("timm", "huggingface"),
+    }
+    for name, found in problems.items():
+        if found and not (name == "norm_after_pooling" and format == "timm"):
+            raise ValueError(
+                f"The format {format!r} has no place for this part of "
+                f"'{model.name}': {name}"
+            )
+    own = preprocessing_of(model)
+    npz = format in ("official", "big_vision")
+    if npz and own is not None and {*own.mean, *own.std} != {0.5}:
+        raise ValueError(
+            f"Files of the format {format!r} are for images in [-1, 1], and "
+            "have no place to say otherwise. Received: a model of "
+            f"mean={own.mean}, std={own.std}"
+        )
 
 
 def _check_arithmetic(anatomy, format):

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import re
 import zipfile
 import zlib
 
@@ -23,6 +24,10 @@ NPZ_BFLOAT16 = ("|V2", "<V2")
 ALIGNMENT = 64
 # Beyond this no Vision Transformer has a weight; a flipped exponent bit has.
 LARGEST_WEIGHT = 1e4
+# Whole numbers that PyTorch keeps beside weights, and makes anew by itself.
+COUNTERS = re.compile(
+    r"(.*\.)?(position_ids|relative_position_index|num_batches_tracked)"
+)
 
 
 class CheckpointError(ValueError):
@@ -126,7 +131,7 @@ class NpzFile:
         """Raises if the array is damaged or has numbers that cannot be."""
         with self._reading(key):
             array = self._members[key].read(check_sum=True)
-        _check_values(self.path, key, array)
+        check_values(self.path, key, array)
 
     def __enter__(self):
         return self
@@ -237,6 +242,8 @@ class SafetensorsFile:
                 piece.get_dtype(),
                 piece.get_dtype().lower().replace("f", "float"),
             )
+            if dtype not in FLOATS and COUNTERS.fullmatch(key):
+                continue
             _check_float(path, key, dtype)
             self.shapes[key] = tuple(piece.get_shape())
 
@@ -254,7 +261,7 @@ class SafetensorsFile:
         The format has no check sums: a flipped bit shows only if it makes a
         number impossible.
         """
-        _check_values(self.path, key, self.read(key))
+        check_values(self.path, key, self.read(key))
 
     def __enter__(self):
         return self
@@ -326,7 +333,8 @@ def _npz_dtype_name(dtype):
     return "bfloat16" if dtype.str in NPZ_BFLOAT16 else dtype.name
 
 
-def _check_values(path, key, array):
+def check_values(path, key, array):
+    """Raises if an array has numbers that no weight can have."""
     if not array.size:
         return
     # NaN survives both, so two passes without a copy tell all.

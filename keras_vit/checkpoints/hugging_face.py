@@ -10,6 +10,7 @@ import urllib.parse
 import warnings
 
 from keras_vit.checkpoints.transport import DownloadError, sha256_of
+from keras_vit.extras import require
 
 HUB_SOURCE = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/@]+))?(/(?P<file>.+))?",
@@ -83,14 +84,14 @@ def _is_known_to_hub_cache(repo, file, commit):
 
 
 def _hub_download(source, repo, file, revision, force=False, optional=False):
-    try:
-        from huggingface_hub import constants, hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError as error:
-        raise ImportError(
-            "Files of the Hugging Face Hub are read by huggingface_hub, which "
-            'is not installed: pip install "keras-vit[hub]"'
-        ) from error
+    require(
+        "huggingface_hub",
+        "hub",
+        "Files of the Hugging Face Hub are read by huggingface_hub",
+    )
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
     try:
         return pathlib.Path(
             hf_hub_download(repo, file, revision=revision, force_download=force)

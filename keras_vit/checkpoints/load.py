@@ -6,31 +6,35 @@ written. No more than three arrays are in memory at a time.
 
 import dataclasses
 import math
+import os
 import warnings
+
+import keras
 
 from keras_vit.anatomy import image_input
 from keras_vit.arguments import check_choice, check_pair, check_positive
 from keras_vit.checkpoints import configs
 from keras_vit.checkpoints.assignment import Plan, recognise
-from keras_vit.checkpoints.evidence import Evidence
+from keras_vit.checkpoints.containers import open_weights
+from keras_vit.checkpoints.evidence import Evidence, UndescribedError
 from keras_vit.checkpoints.fetch import fetch
-from keras_vit.checkpoints.files import CheckpointError, check_all, open_arrays
+from keras_vit.checkpoints.files import CheckpointError, check_all
 from keras_vit.checkpoints.presets import find as find_preset
 from keras_vit.ops.resize import METHODS
 from keras_vit.preprocessing import Preprocessing
 
 
 def load_checkpoint(
-    model,
-    source,
+    model: keras.Model,
+    source: str | os.PathLike,
     *,
-    reset_head=None,
-    drop_pre_logits=False,
-    resize_positions=None,
-    file_grid=None,
-    check_numerics=True,
-    sha256=None,
-):
+    reset_head: bool | None = None,
+    drop_pre_logits: bool = False,
+    resize_positions: str | None = None,
+    file_grid: tuple[int, int] | None = None,
+    check_numerics: bool = True,
+    sha256: str | None = None,
+) -> None:
     """Loads weights that another library trained.
 
     The format is recognised from the names in the file:
@@ -109,7 +113,7 @@ def load_checkpoint(
         checkpoint = Checkpoint.locate(source, sha256)
     if file_grid is not None:
         checkpoint = dataclasses.replace(checkpoint, grid=tuple(file_grid))
-    with open_arrays(checkpoint.path) as arrays:
+    with open_weights(checkpoint.path) as arrays:
         plan = Plan(model, arrays, checkpoint)
         plan.settle_head(reset_head)
         plan.settle_pre_logits(drop_pre_logits)
@@ -118,7 +122,7 @@ def load_checkpoint(
         plan.fit_tokens(resize_positions)
         plan.find_missing()
         if check_numerics:
-            plan.check_numerics()
+            plan.check_numerics(checkpoint.description_or_none())
         plan.raise_problems()
         check_all(arrays, plan.keys())
         plan.carry_out()
@@ -147,7 +151,7 @@ def settle(weights, variant, defaults, **arguments):
     checkpoint, facts = None, defaults
     if weights is not None:
         checkpoint = Checkpoint.locate(weights, variant=variant)
-        facts = defaults | checkpoint.facts()
+        facts = defaults | checkpoint.facts(arguments.get("activation"))
     for name, value in arguments.items():
         open_ = value is None and name in ("activation", "epsilon")
         if value == "auto" or open_:
@@ -238,7 +242,7 @@ class Checkpoint:
         Raises:
             CheckpointError: if the file does not say.
         """
-        with open_arrays(self.path) as arrays:
+        with open_weights(self.path) as arrays:
             form, prefix = recognise(self.path, arrays)
             shapes = {
                 key.removeprefix(prefix): shape
@@ -260,7 +264,38 @@ class Checkpoint:
                 "network can be made from the file alone: build it with `ViT` "
                 "or `ResNet`, and use `load_checkpoint`."
             )
-        return form.describe(evidence), evidence.notes
+        try:
+            description = form.describe(evidence)
+        except CheckpointError:
+            raise
+        except (LookupError, TypeError, ValueError) as error:
+            # Shapes or a configuration of no network: what they broke first.
+            raise UndescribedError(
+                f"'{self.path}' has the names of {form.name}, but its shapes "
+                f"or its configuration are of no such network: {error}"
+            ) from error
+        description = dataclasses.replace(description, stated=evidence.stated)
+        return description, evidence.notes
+
+    def description_or_none(self, **given):
+        """Returns what network the file is of, as far as it says so itself.
+
+        Args:
+            **given: what the caller says, see `Evidence`.
+        """
+        form = self.format()
+        if form.describe is None:
+            return None
+        try:
+            # Of no matter here: a model knows how many heads it has.
+            return self.describe({"num_heads": 1, **given})[0]
+        except UndescribedError:
+            return None
+
+    def format(self):
+        """Returns the `Format` of the names in the file."""
+        with open_weights(self.path) as arrays:
+            return recognise(self.path, arrays)[0]
 
     def _stated(self):
         """What a preset says of its file."""
@@ -271,15 +306,17 @@ class Checkpoint:
         }
         return {key: value for key, value in stated.items() if value}
 
-    def facts(self):
+    def facts(self, activation=None):
         """Returns arguments of `ViT` that the weights are made for.
+
+        Args:
+            activation: what the caller says it is, or `None`.
 
         Returns:
             A dict with `activation` and `epsilon`, and with `image_size`,
             `num_classes` and `preprocessing` as far as they are known.
         """
-        with open_arrays(self.path) as arrays:
-            form, _ = recognise(self.path, arrays)
+        form = self.format()
         facts = {
             "activation": self.activation or form.activation,
             "epsilon": self.epsilon or form.epsilon,
@@ -288,12 +325,9 @@ class Checkpoint:
             facts["image_size"] = self.image_size
         if self.num_classes != "auto":
             facts["num_classes"] = self.num_classes
-        if form.describe is None:
-            return facts
-        try:
-            # Of no matter here: a builder is told how many heads there are.
-            description, _ = self.describe({"num_heads": 1})
-        except CheckpointError:
+        given = {} if activation is None else {"activation": activation}
+        description = self.description_or_none(**given)
+        if description is None:
             # `ViT` is told by its own arguments what the network is.
             return facts
         own = {

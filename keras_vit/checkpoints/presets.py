@@ -229,7 +229,7 @@ class PresetTable(tuple):
     __repr__ = __str__
 
 
-def presets(family=None):
+def presets(family: str | None = None) -> "PresetTable":
     """Lists the public checkpoints that have a name here.
 
     Args:

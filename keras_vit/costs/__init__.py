@@ -1,8 +1,9 @@
 """What a model costs: parameters, multiplications, memory, exaFLOPs.
 
-`of_variants` computes it from a name, without building anything; `of_models`
-counts it layer by layer. `formulas` is what both share, and tests hold one to
-the other and both to published numbers.
+`cost` is the door. `of_variants` computes the cost of a name, without building
+anything; `of_models` counts a model layer by layer. Both use `formulas`. Change
+none of them without `tests/costs`, which compares one with the other and both
+with published numbers.
 """
 
 from keras_vit.costs.cost import cost, exaflops

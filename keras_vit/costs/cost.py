@@ -1,51 +1,65 @@
 """What a model costs: parameters, multiply-accumulates, memory, training.
 
-Computed on the host, by the formulas of `formulas.py`: profilers of the
-backends disagree with one another by up to a third on the same model, because
-some count element-wise work and some do not see fused attention. Papers and
-libraries that print "GFLOPs" mean either MACs or twice as many.
+The host computes it by the formulas of `formulas.py`. Profilers of the backends
+disagree by up to a third on the same model, because some count element-wise
+work and some do not see fused attention. Papers and libraries that print
+"GFLOPs" mean either MACs or twice as many.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
+from keras_vit.anatomy import image_input
 from keras_vit.arguments import check_pair
+from keras_vit.costs.formulas import Cost
 from keras_vit.costs.of_models import model_cost
 from keras_vit.costs.of_variants import resnet_cost, vit_cost
+from keras_vit.variants import Variant
 
 DEFAULT_SIZE = 224
 
 
-def cost(model_or_variant, image_size=224, *, fused_attention=True, **options):
+def cost(
+    model_or_variant: Variant | str | keras.Model | tuple[Sequence[int], float],
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    fused_attention: bool = True,
+    **options: Any,
+) -> Cost:
     """Counts parameters, multiply-accumulates and activations.
 
-    Of a variant this is arithmetic: no model is built, so a model of billions
-    of parameters takes as little as a small one. Of a model the weights that
-    are there are counted.
+    For a variant this is arithmetic: no model is built, so a model of billions
+    of parameters takes as little as a small one. For a model the weights that
+    it has are counted.
 
     Args:
-        model_or_variant: a name, `"B/16"`, `"R50+B/16"` or, of a ResNet,
+        model_or_variant: a name, `"B/16"`, `"R50+B/16"` or, for a ResNet,
             `"50x1"`; a `keras_vit.Variant`; or a functional `keras.Model` made
             of this library's layers, dense layers, convolutions and layers
-            without kernels, for images of one size.
-        image_size: height and width in pixels, an int or a pair. A model has
-            its own.
+            without kernels.
+        image_size: height and width in pixels, an int or a pair. Defaults to
+            224 for a variant and to a model's own size. A model for images of
+            any size has no default.
         fused_attention: whether attention runs in a fused kernel, which keeps
             no scores for the backward pass.
-        **options: of a variant, by the names and with the defaults that they
+        **options: for a variant, by the names and with the defaults that they
             have in `ViT`: `num_channels`, `num_classes`, `pooling`,
             `position`, `position_injection`, `num_registers`,
             `representation_dim`, `remainder`, `activation` and
-            `norm_after_pooling`; of a ResNet, as in `ResNet`, `num_channels`,
-            `num_classes` and `preactivation`.
+            `norm_after_pooling`; for a ResNet, as in `ResNet`,
+            `num_channels`, `num_classes` and `preactivation`.
 
     Returns:
         A `Cost`, which prints as a table.
 
     Raises:
         ValueError: if an argument breaks its rule; if the patch does not
-            divide the image; or if the model has kernels in a layer of a kind
-            not known here, or takes images of any size.
-        TypeError: if there is no such option, or any for a model.
+            divide the image; if the model is for images of another size, or
+            for any size and none is given; or if a layer with kernels is of a
+            class that is not known here.
+        TypeError: if there is no such option, or if a model is given options.
 
     Example:
 
@@ -64,19 +78,27 @@ def cost(model_or_variant, image_size=224, *, fused_attention=True, **options):
                 "A model has its own options; only a variant takes them. "
                 f"Received: {', '.join(options)}"
             )
-        _check_size_of(model_or_variant, image_size)
-        return model_cost(model_or_variant, fused_attention)
+        size = _free_size(model_or_variant, image_size)
+        return model_cost(model_or_variant, fused_attention, size)
+    if image_size is None:
+        image_size = DEFAULT_SIZE
     image_size = check_pair("image_size", image_size)
     if _names_resnet(model_or_variant):
         return resnet_cost(model_or_variant, image_size, **options)
     return vit_cost(model_or_variant, image_size, fused_attention, **options)
 
 
-def exaflops(variant, epochs, images=303e6, image_size=224, **options):
+def exaflops(
+    variant: Variant | str | keras.Model | tuple[Sequence[int], float],
+    epochs: float,
+    images: float = 303e6,
+    image_size: int | tuple[int, int] | None = None,
+    **options: Any,
+) -> float:
     """Returns the compute that a training takes, as in the paper's Table 6.
 
-    The forward pass takes two operations for each multiply-accumulate, and
-    the backward pass twice as many, for the gradients of the weights and of
+    The forward pass takes two operations for each multiply-accumulate. The
+    backward pass takes twice as many, for the gradients of the weights and of
     their inputs:
 
         exaFLOPs = 2 * 3 * macs * images * epochs / 1e18
@@ -91,7 +113,8 @@ def exaflops(variant, epochs, images=303e6, image_size=224, **options):
         variant: what `cost` takes: a name, a `keras_vit.Variant` or a model.
         epochs: passes over the images.
         images: images in a pass.
-        image_size: height and width in pixels, an int or a pair.
+        image_size: height and width in pixels, an int or a pair. Defaults to
+            that of `cost`.
         **options: as in `cost`.
 
     Returns:
@@ -116,13 +139,17 @@ def _names_resnet(variant):
     return isinstance(variant, (tuple, list))
 
 
-def _check_size_of(model, image_size):
-    if image_size == DEFAULT_SIZE:  # nothing was asked for
-        return
+def _free_size(model, image_size):
+    """Returns the size at which to count a model for any size, else None."""
+    if image_size is None:
+        return None
     size = check_pair("image_size", image_size)
-    shape = model.inputs[0].shape[1:]
-    if size not in (shape[:2], shape[1:]):
+    own, _ = image_input(model)
+    if any(known not in (None, edge) for known, edge in zip(own, size)):
+        taken = " x ".join(str(edge or "any") for edge in own)
         raise ValueError(
-            "A model has an image size of its own. Received: "
-            f"image_size={image_size} for a model of inputs {shape}"
+            f"`model` is for images of {taken} pixels: for another size see "
+            "`keras_vit.change_resolution`. Received: "
+            f"image_size={image_size}"
         )
+    return size if None in own else None

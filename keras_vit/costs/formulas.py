@@ -1,10 +1,10 @@
 """What the parts of a model cost: one formula for each, and their sum.
 
-`cost` adds these up, for a variant from its sizes and for a model from the
-shapes of its layers. A multiply-accumulate (MAC) is one product added to a sum
-in a matrix product or a convolution; additions, norms, softmax and other
-element-wise work are left out, as in the papers. Every tap of a convolution is
-counted, also those on padding.
+`cost` adds these up: for a variant from its sizes, for a model from the shapes
+of its layers. A multiply-accumulate (MAC) is one product added to a sum in a
+matrix product or a convolution. Additions, norms, softmax and other
+element-wise work do not count, as in the papers. Every tap of a convolution
+counts, also on padding.
 """
 
 import dataclasses
@@ -21,29 +21,29 @@ class Cost:
     - the patches, and the tokens with their positions; of a hybrid or a
       ResNet, the images;
     - of a transformer block, both norms' outputs; queries, keys and values;
-      what the attention hands to its output projection; the inner width of the
+      the input of the attention's output projection; the inner width of the
       MLP before and after the non-linearity (of a gated one, also the other
       half and the product); and the two residual sums;
     - the attention scores, after the softmax, where no fused kernel recomputes
       them;
-    - the last norm's output, the pooled vector and what attention pooling
-      keeps on the way to it as a block does, the representation, the logits;
-    - of a convolution, its output, unless it goes straight into a sum; of the
-      norm behind or in front, the output after the ReLU, likewise; of a
-      residual unit, the sum; and the output of max pooling.
+    - the last norm's output, the pooled vector, the inner tensors of attention
+      pooling as in a block, the representation, the logits;
+    - the output of a convolution, unless it goes straight into a sum; the
+      output of a norm before or after it, after the ReLU, likewise; the sum of
+      a residual unit; and the output of max pooling.
 
-    Left out are copies that a backend makes, masks of dropout, and all that
-    does not depend on the batch: weights, their gradients, and the optimizer's
-    moments. PyTorch was seen to keep 4 to 6 % more for a Vision Transformer,
-    JAX a third more (both of small ones).
+    Copies that a backend makes, masks of dropout, and everything that does not
+    depend on the batch (weights, their gradients, the optimizer's moments) do
+    not count. In measurements on small Vision Transformers PyTorch kept 4 to
+    6 % more, JAX a third more.
 
     Args:
-        parameters: numbers in all weights, states of random generators left
-            out.
+        parameters: numbers in all weights, without the states of random
+            generators.
         macs: multiply-accumulates of a forward pass.
-        attention_macs: those of them in the products of queries with keys and
-            of scores with values, which grow with the square of `tokens`; the
-            projections are not among them.
+        attention_macs: the part of `macs` in the products of queries with keys
+            and of scores with values, which grows with the square of `tokens`;
+            the projections are not part of it.
         tokens: length of the sequence, 0 if there is none.
         activations: numbers kept for the backward pass.
 
@@ -67,20 +67,25 @@ class Cost:
     activations: int = 0
 
     @property
-    def attention_share(self):
+    def attention_share(self) -> float:
         """Share of `attention_macs` in `macs`, in [0, 1]."""
         return self.attention_macs / self.macs if self.macs else 0.0
 
-    def activation_memory(self, batch_size, bytes_per_number=4):
+    def activation_memory(
+        self, batch_size: int, bytes_per_number: int = 4
+    ) -> int:
         """Returns the bytes of the activations of a training step.
 
         Args:
             batch_size: images in a step.
             bytes_per_number: 4 for float32, 2 for float16 and bfloat16.
+
+        Returns:
+            An int, the bytes.
         """
         return self.activations * batch_size * bytes_per_number
 
-    def __add__(self, other):
+    def __add__(self, other: "Cost") -> "Cost":
         """The cost of two parts in a row; `tokens` is the larger one."""
         return Cost(
             self.parameters + other.parameters,
@@ -90,8 +95,8 @@ class Cost:
             self.activations + other.activations,
         )
 
-    def __mul__(self, times):
-        """The cost of parts that are alike."""
+    def __mul__(self, times: int) -> "Cost":
+        """The cost of several equal parts."""
         return Cost(
             self.parameters * times,
             self.macs * times,
@@ -128,100 +133,125 @@ def _memory(numbers):
     return f"{_short(numbers * 4) or f'{numbers * 4} '}B in float32"
 
 
-def kept(*shape):
+def kept(*shape: int) -> Cost:
     """Returns the cost of a tensor that the backward pass needs.
 
     Args:
-        *shape: its shape, without the batch.
+        *shape: its shape, without the batch axis.
     """
     return Cost(activations=math.prod(shape))
 
 
-def dense(positions, inputs, outputs, *, bias=True):
-    """Returns the cost of a matrix, its output not kept.
+def dense(
+    positions: int, inputs: int, outputs: int, *, bias: bool = True
+) -> Cost:
+    """Returns the cost of a dense layer, its output not kept.
 
     Args:
-        positions: how many vectors are multiplied with it.
-        inputs: their width.
-        outputs: the width that comes out.
-        bias: whether a vector is added.
+        positions: number of vectors that go in.
+        inputs: width of an input vector.
+        outputs: width of an output vector.
+        bias: whether the layer adds a bias.
     """
     return Cost((inputs + bias) * outputs, positions * inputs * outputs)
 
 
-def convolution(grid, kernel_size, inputs, outputs):
+def convolution(
+    grid: tuple[int, int],
+    kernel_size: tuple[int, int],
+    inputs: int,
+    outputs: int,
+) -> Cost:
     """Returns the cost of a convolution without bias, its output not kept.
 
     Args:
-        grid: rows and columns that come out.
+        grid: rows and columns of the output.
         kernel_size: height and width of the kernel.
-        inputs: channels of the input, in a group.
-        outputs: channels that come out.
+        inputs: input channels of a group.
+        outputs: output channels.
     """
     kernel = kernel_size[0] * kernel_size[1] * inputs * outputs
     return Cost(kernel, grid[0] * grid[1] * kernel)
 
 
-def norm(channels):
+def norm(channels: int) -> Cost:
     """Returns the cost of a norm's scale and shift, its output not kept."""
     return Cost(2 * channels)
 
 
 def attention(
-    queries,
-    keys,
-    dim,
-    num_heads,
-    head_dim=None,
+    queries: int,
+    keys: int,
+    dim: int,
+    num_heads: int,
+    head_dim: int | None = None,
     *,
-    fused=True,
-    qk_norm=False,
-    offsets=0,
-):
+    fused: bool = True,
+    qk_norm: bool = False,
+    output_norm: bool = False,
+    num_kv_heads: int | None = None,
+    offsets: int = 0,
+) -> Cost:
     """Returns the cost of multi-head attention, its output not kept.
 
     Args:
-        queries: tokens that look.
-        keys: tokens that are looked at.
+        queries: number of tokens that attend.
+        keys: number of tokens that they attend to.
         dim: width of a token.
         num_heads: number of heads.
         head_dim: width of a head. Defaults to `dim / num_heads`.
         fused: whether no scores are kept.
         qk_norm: whether queries and keys are normed.
-        offsets: embeddings of relative positions, shared by the heads; each
-            query is multiplied with each.
+        output_norm: whether the concatenated heads are normed.
+        num_kv_heads: heads of keys and values. Defaults to `num_heads`.
+        offsets: number of embeddings of relative positions, shared by the
+            heads; every query is multiplied with all of them.
     """
     head_dim = head_dim or dim // num_heads
     inner = num_heads * head_dim
     products = queries * (2 * keys + offsets) * inner
     cost = Cost(offsets * head_dim, products, attention_macs=products)
     cost += dense(queries, dim, inner) + kept(queries, inner)
-    cost += (dense(keys, dim, inner) + kept(keys, inner)) * 2
+    shared = (num_kv_heads or num_heads) * head_dim
+    cost += (dense(keys, dim, shared) + kept(keys, shared)) * 2
     if qk_norm:
-        cost += norm(head_dim) * 2 + kept(queries + keys, inner)
+        cost += norm(head_dim) * 2 + kept(queries, inner) + kept(keys, shared)
+    if output_norm:
+        cost += norm(inner) + kept(queries, inner)
     if not fused:
         cost += kept(num_heads, queries, keys)
     return cost + kept(queries, inner) + dense(queries, inner, dim)
 
 
-def mlp(positions, dim, mlp_dim, activation="gelu_tanh"):
+def mlp(
+    positions: int,
+    dim: int,
+    mlp_dim: int,
+    gated: bool = False,
+    normed: bool = False,
+) -> Cost:
     """Returns the cost of an MLP, its output not kept.
 
     Args:
-        positions: tokens that go through it.
+        positions: number of tokens.
         dim: width of a token.
         mlp_dim: inner width.
-        activation: `"swiglu"` has a third matrix.
+        gated: whether there is a third matrix, as in SwiGLU.
+        normed: whether a norm stands before the last matrix.
     """
-    # Before and after the non-linearity. A gate has another half beside it,
-    # and the product of both behind it.
+    # Before and after the non-linearity. A gate adds the other half and the
+    # product of both.
     inner = dense(positions, dim, mlp_dim) + kept(positions, mlp_dim) * 2
-    if activation == "swiglu":
+    if gated:
         inner += dense(positions, dim, mlp_dim) + kept(positions, mlp_dim) * 2
+    if normed:
+        inner += norm(mlp_dim) + kept(positions, mlp_dim)
     return inner + dense(positions, mlp_dim, dim)
 
 
-def transformer_block(tokens, dim, attention, mlp):
+def transformer_block(
+    tokens: int, dim: int, attention: Cost, mlp: Cost
+) -> Cost:
     """Returns the cost of a pre-norm block.
 
     Args:
@@ -235,28 +265,35 @@ def transformer_block(tokens, dim, attention, mlp):
     return branches + Cost(tokens=tokens)
 
 
-def attention_pooling(dim, attention, mlp):
+def attention_pooling(dim: int, attention: Cost, mlp: Cost) -> Cost:
     """Returns the cost of attention pooling.
 
     Args:
         dim: width of a token.
-        attention: cost of its attention, of one query.
+        attention: cost of its attention, for one query.
         mlp: cost of its MLP, for one token.
     """
     probe = Cost(parameters=dim)
-    # What the attention returns, the norm's output and the sum.
+    # The attention's output, the norm's output and the sum.
     return probe + attention + norm(dim) + mlp + kept(dim) * 3
 
 
-def residual_unit(grid, inputs, filters, strides, preactivation=False):
+def residual_unit(
+    grid: tuple[int, int],
+    inputs: int,
+    filters: int,
+    strides: tuple[int, int],
+    preactivation: bool = False,
+) -> Cost:
     """Returns the cost of a bottleneck unit.
 
     Args:
-        grid: rows and columns that go in.
-        inputs: channels that go in.
-        filters: channels of its 3x3 convolution; four times as many come out.
-        strides: steps of that convolution, a pair.
-        preactivation: whether the norms stand in front of the convolutions.
+        grid: rows and columns of the input.
+        inputs: input channels.
+        filters: channels of the 3x3 convolution; the output has four times as
+            many.
+        strides: strides of the 3x3 convolution, a pair.
+        preactivation: whether the norms come before the convolutions.
     """
     outer = 4 * filters
     small = strided(grid, strides)
@@ -267,11 +304,11 @@ def residual_unit(grid, inputs, filters, strides, preactivation=False):
         cost += norm(filters) * 2
     else:
         cost += norm(filters) * 2 + norm(outer)
-        cost += kept(*small, outer)  # in front of the last norm
+        cost += kept(*small, outer)  # before the last norm
     cost += convolution(grid, (1, 1), inputs, filters)
     cost += convolution(small, (3, 3), filters, filters)
     cost += convolution(small, (1, 1), filters, outer)
-    # Two convolutions and the norms behind them.
+    # Two convolutions and the norms after them.
     cost += kept(*grid, filters) * 2 + kept(*small, filters) * 2
     if projects:
         cost += convolution(small, (1, 1), inputs, outer)
@@ -280,6 +317,7 @@ def residual_unit(grid, inputs, filters, strides, preactivation=False):
     return cost
 
 
-def strided(grid, strides):
+def strided(grid: tuple[int, int], strides: tuple[int, int]) -> tuple[int, int]:
     """Returns the rows and columns after a padded stride."""
-    return tuple(-(-size // step) for size, step in zip(grid, strides))
+    (rows, columns), (down, across) = grid, strides
+    return -(-rows // down), -(-columns // across)

@@ -1,11 +1,12 @@
-"""The cost of a Keras model that exists, from the shapes of its layers."""
+"""The cost of a built Keras model, from the shapes of its layers."""
 
 import dataclasses
 import math
 
 import keras
 
-from keras_vit.anatomy import find_layers
+from keras_vit.anatomy import find_layers, image_input
+from keras_vit.arguments import spatial
 from keras_vit.costs.formulas import (
     Cost,
     attention,
@@ -28,6 +29,7 @@ from keras_vit.layers import (
     Patches,
     RelativeAttention,
     ResidualUnit,
+    RMSNorm,
     RotaryAttention,
     SelfAttention,
     SparseAttention,
@@ -38,9 +40,10 @@ from keras_vit.layers import (
 )
 
 CONVOLUTIONS = (keras.layers.Conv2D, StandardizedConv2D)
-# Their outputs are kept; all their matrices and kernels are elsewhere.
+# They have no matrices; the backward pass keeps their outputs.
 NORMS_AND_POOLINGS = (
     LayerNorm,
+    RMSNorm,
     GroupNorm,
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
@@ -51,20 +54,27 @@ NORMS_AND_POOLINGS = (
 )
 
 
-def model_cost(model, fused_attention=True):
+def model_cost(
+    model: keras.Model,
+    fused_attention: bool = True,
+    image_size: tuple[int, int] | None = None,
+) -> Cost:
     """Counts a functional model.
 
     Args:
         model: a `keras.Model`.
         fused_attention: whether no attention scores are kept.
+        image_size: for a model that takes images of any size, the height and
+            width to count it at.
 
     Returns:
         A `Cost`.
 
     Raises:
-        ValueError: if a layer with kernels is of a kind not known here, or
-            takes images of any size.
+        ValueError: if a layer with kernels is of a class that is not known
+            here, or if its shapes depend on an image size that is not given.
     """
+    shape_of = _shapes_at(model, image_size) if image_size else _own_shape
     cost = Cost()
     ways_in = (Patches, *CONVOLUTIONS)
     first = next((x for x in model.layers if isinstance(x, ways_in)), None)
@@ -75,30 +85,60 @@ def model_cost(model, fused_attention=True):
             continue
         if isinstance(layer, keras.layers.InputLayer):
             if convolves:
-                cost += kept(*_known(layer, layer.output.shape[1:]))
+                cost += kept(*_output(layer, shape_of))
             continue
-        part = _layer_cost(layer, fused_attention, convolves)
-        # The numbers that are there, not those that should be.
+        part = _layer_cost(layer, fused_attention, convolves, shape_of)
+        # The weights that the layer has, not those that the formula expects.
         cost += dataclasses.replace(part, parameters=_parameters(layer))
     return cost
 
 
-def _layer_cost(layer, fused, convolves):
+def _own_shape(tensor):
+    """Returns the shape of a tensor in the model as it is."""
+    return tensor.shape
+
+
+def _shapes_at(model, image_size):
+    """Returns a function from a tensor to its shape at an image size."""
+    layers = [x for x in model.layers if not isinstance(x, keras.Model)]
+    tensors = {
+        id(tensor): tensor
+        for layer in layers
+        for tensor in keras.tree.flatten([layer.input, layer.output])
+    }
+    _, data_format = image_input(model)
+
+    def sized(x):
+        shape = list(x.shape)
+        if len(shape) == 4:
+            shape[spatial(data_format)] = image_size
+        return tuple(shape)
+
+    every = keras.Model(model.inputs, list(tensors.values()))
+    shapes = every.compute_output_shape([sized(x) for x in model.inputs])
+    shapes = dict(zip(tensors, shapes))
+    return lambda tensor: shapes[id(tensor)]
+
+
+def _layer_cost(layer, fused, convolves, shape_of):
     if isinstance(layer, Patches):
-        # Cells of a feature map are kept by the unit that made them.
+        # The unit that made the cells of a feature map keeps them.
         same = convolves and layer.patch_size == (1, 1)
-        return Cost() if same else kept(*_output(layer))
+        return Cost() if same else kept(*_output(layer, shape_of))
     if isinstance(layer, NORMS_AND_POOLINGS):
-        return kept(*_output(layer))
+        return kept(*_output(layer, shape_of))
     if not _parameters(layer):
         return Cost()
-    shape = _known(layer, layer.input.shape[1:])
+    shape = _known(layer, shape_of(layer.input)[1:])
     positions, dim = math.prod(shape[:-1]), shape[-1]
     if isinstance(layer, PatchEncoder):
         hidden_dim = layer.hidden_dim
-        cost = dense(positions, dim, hidden_dim) + kept(*_output(layer))
+        cost = dense(positions, dim, hidden_dim) + kept(
+            *_output(layer, shape_of)
+        )
         cost += kept(positions, dim) * layer.norm_before
-        return cost + kept(positions, hidden_dim) * layer.norm_after
+        cost += kept(positions, hidden_dim) * layer.norm_after
+        return cost + kept(*_output(layer, shape_of)) * layer.norm_tokens
     if isinstance(layer, TransformerBlock):
         return _block(layer, positions, dim, fused)
     if isinstance(layer, AxialBlock):
@@ -116,7 +156,7 @@ def _layer_cost(layer, fused, convolves):
             grid, channels, layer.filters, layer.strides, layer.preactivation
         )
     if isinstance(layer, CONVOLUTIONS):
-        grid, channels = _grid(layer, _output(layer))
+        grid, channels = _grid(layer, _output(layer, shape_of))
         *kernel_size, inputs, _ = layer.kernel.shape
         cost = convolution(grid, kernel_size, inputs, channels)
         return cost + kept(*grid, channels)
@@ -125,7 +165,9 @@ def _layer_cost(layer, fused, convolves):
         cost = dense(positions, dim, outputs)
         return cost + kept(positions, outputs)
     if isinstance(layer, keras.layers.EinsumDense):
-        return Cost(macs=_einsum(layer, shape)) + kept(*_output(layer))
+        return Cost(macs=_einsum(layer, shape)) + kept(
+            *_output(layer, shape_of)
+        )
     if any(weight.name == "kernel" for weight in layer.weights):
         raise ValueError(
             f"The cost of a layer of class {type(layer).__name__} is not "
@@ -156,14 +198,15 @@ def _parameters(layer):
 def _known(layer, shape):
     if None in shape:
         raise ValueError(
-            "The cost of a model depends on its image size. Received: "
-            f"shape {(None, *shape)} at layer '{layer.name}'"
+            "The cost of a model depends on its image size: give "
+            f"`image_size`. Received: shape {(None, *shape)} at layer "
+            f"'{layer.name}'"
         )
     return shape
 
 
-def _output(layer):
-    return _known(layer, layer.output.shape[1:])
+def _output(layer, shape_of):
+    return _known(layer, shape_of(layer.output)[1:])
 
 
 def _grid(layer, shape):
@@ -175,7 +218,7 @@ def _grid(layer, shape):
 
 
 def _attention(layer, queries, keys, dim, fused):
-    # By name: a subclass is there because it computes something else.
+    # By exact class: a subclass computes something else.
     windows = 1
     if type(layer) is WindowAttention:
         height, width = layer.window
@@ -202,9 +245,11 @@ def _attention(layer, queries, keys, dim, fused):
         dim,
         layer.num_heads,
         layer.head_dim,
-        # The others write their scores out.
+        # The others have no fused kernel.
         fused=fused and whole,
         qk_norm=layer.qk_norm,
+        output_norm=layer.output_norm,
+        num_kv_heads=layer.num_kv_heads,
         offsets=offsets,
     )
     return cost * windows
@@ -212,14 +257,20 @@ def _attention(layer, queries, keys, dim, fused):
 
 def _mlp(layer, positions, dim):
     if isinstance(layer, MLP):
-        return mlp(positions, dim, layer.mlp_dim, layer.activation)
-    # One of the user's own, if it is made of dense layers.
+        return mlp(
+            positions,
+            dim,
+            layer.mlp_dim,
+            gated=layer.is_gated,
+            normed=layer.norm is not None,
+        )
+    # A user's own MLP counts if it is made of dense layers.
     parts = [layer, *find_layers(layer, keras.layers.Dense)]
     kernels = [x.kernel for x in parts if isinstance(x, keras.layers.Dense)]
     if len(kernels) != sum(w.name == "kernel" for w in layer.weights):
         raise ValueError(
             f"The cost of an MLP of class {type(layer).__name__} is not known: "
-            f"not all of its kernels are in dense layers. Received: layer "
+            "not all of its kernels are in dense layers. Received: layer "
             f"'{layer.name}'"
         )
     cost = Cost()
@@ -230,7 +281,7 @@ def _mlp(layer, positions, dim):
 
 
 def _einsum(layer, shape):
-    """Returns the product of the sizes of all letters but the batch."""
+    """Returns the product of the sizes of all letters except the batch."""
     inputs, kernel = layer.equation.split("->")[0].split(",")
     if "." in inputs:
         raise ValueError(

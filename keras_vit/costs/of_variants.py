@@ -1,7 +1,9 @@
-"""The cost of a model that need not exist, from its sizes alone.
+"""The cost of a variant, from its sizes alone.
 
-The same arithmetic as the layers', without a layer: no weight is made.
+The arithmetic is that of the layers, but no layer and no weight is made.
 """
+
+from collections.abc import Sequence
 
 from keras_vit.arguments import (
     check_choice,
@@ -22,36 +24,39 @@ from keras_vit.costs.formulas import (
     strided,
     transformer_block,
 )
-from keras_vit.layers.mlp import ACTIVATIONS
+from keras_vit.layers.mlp import check_activation
 from keras_vit.layers.patches import REMAINDERS
 from keras_vit.layers.position import POSITIONS
-from keras_vit.models.vit import INJECTIONS, POOLINGS
-from keras_vit.variants import parse_resnet, parse_variant, root_width
+from keras_vit.models.stages import INJECTIONS, POOLINGS
+from keras_vit.variants import Variant, parse_resnet, parse_variant, root_width
 
 
 def vit_cost(
-    variant,
-    image_size,
-    fused,
+    variant: Variant | str,
+    image_size: tuple[int, int],
+    fused: bool,
     *,
-    num_channels=3,
-    num_classes=1000,
-    pooling="token",
-    position="learned_1d",
-    position_injection="stem",
-    num_registers=0,
-    representation_dim=None,
-    remainder="error",
-    activation=None,
-    norm_after_pooling=False,
-):
+    num_channels: int = 3,
+    num_classes: int | None = 1000,
+    pooling: str | None = "token",
+    position: str | None = "learned_1d",
+    position_injection: str = "stem",
+    num_registers: int = 0,
+    representation_dim: int | None = None,
+    remainder: str = "error",
+    activation: str | None = None,
+    norm_after_pooling: bool = False,
+) -> Cost:
     """Returns the cost of a `ViT`; see `cost`.
 
     Args:
         variant: a name or a `keras_vit.Variant`.
-        image_size: a pair.
+        image_size: height and width in pixels.
         fused: whether no attention scores are kept.
-        num_channels: and the others, as in `ViT`.
+        num_channels: as in `ViT`, like all that follow.
+
+    Returns:
+        A `Cost`.
     """
     variant = parse_variant(variant)
     dim, heads = variant.hidden_dim, variant.num_heads
@@ -61,8 +66,7 @@ def vit_cost(
     check_choice("position_injection", position_injection, INJECTIONS)
     check_not_negative("num_registers", num_registers)
     check_choice("remainder", remainder, REMAINDERS)
-    activation = activation or ACTIVATIONS[0]
-    check_choice("activation", activation, ACTIVATIONS)
+    activation = check_activation(activation or "gelu_tanh")
 
     total, grid, channels = Cost(), image_size, num_channels
     if variant.stages is not None:
@@ -80,8 +84,8 @@ def vit_cost(
     tokens = cls_token + num_registers + patches
     total += dense(patches, patch_dim, dim) + kept(tokens, dim)
     total += Cost(parameters=(cls_token + num_registers) * dim)
-    # In front of a block registers have positions too. The sum is kept in
-    # place of the tokens that it is made of.
+    # Positions that a block adds are for registers too. The sum is kept
+    # instead of its terms.
     prefix = cls_token
     prefix += num_registers if position_injection != "stem" else 0
     tables = _position_cost(position, grid, prefix, dim)
@@ -96,11 +100,11 @@ def vit_cost(
             tokens,
             dim,
             heads,
-            # The scores of relative positions are written out.
+            # Relative positions have no fused kernel.
             fused=fused and not relative,
             offsets=2 * tokens - 1 if relative else 0,
         ),
-        mlp(tokens, dim, variant.mlp_dim, activation),
+        mlp(tokens, dim, variant.mlp_dim, gated=activation == "swiglu"),
     )
     total += block * variant.num_layers
     if not norm_after_pooling:
@@ -111,7 +115,7 @@ def vit_cost(
         total += attention_pooling(
             dim,
             attention(1, tokens, dim, heads, fused=fused),
-            mlp(1, dim, variant.mlp_dim, activation),
+            mlp(1, dim, variant.mlp_dim, gated=activation == "swiglu"),
         )
     elif pooling in ("token", "average"):
         total += kept(dim)
@@ -125,19 +129,22 @@ def vit_cost(
 
 
 def resnet_cost(
-    variant,
-    image_size,
+    variant: str | tuple[Sequence[int], float],
+    image_size: tuple[int, int],
     *,
-    num_channels=3,
-    num_classes=1000,
-    preactivation=False,
-):
+    num_channels: int = 3,
+    num_classes: int | None = 1000,
+    preactivation: bool = False,
+) -> Cost:
     """Returns the cost of a `ResNet`; see `cost`.
 
     Args:
         variant: a name, or a pair of stages and width factor.
-        image_size: a pair.
-        num_channels: and the others, as in `ResNet`.
+        image_size: height and width in pixels.
+        num_channels: as in `ResNet`, like all that follow.
+
+    Returns:
+        A `Cost`.
     """
     stages, width_factor = parse_resnet(variant)
     check_positive("num_channels", num_channels)
@@ -153,7 +160,7 @@ def resnet_cost(
 def _trunk_cost(
     image_size, channels, stages, width_factor, preactivation=False
 ):
-    """Returns the cost of stem and stages, and the grid and channels left."""
+    """Returns the cost of stem and stages, their output's grid and channels."""
     width = root_width(width_factor)
     grid = strided(image_size, (2, 2))
     total = kept(*image_size, channels) + kept(*grid, width)

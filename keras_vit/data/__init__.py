@@ -1,4 +1,4 @@
-"""Images and labels on their way to a model, and what is checked of them.
+"""Images and labels on their way to a model, and their checks.
 
 `small_sets` loads small real sets by name, `image_folder` reads files,
 `array_dataset` makes batches whose order depends on seed and epoch alone,

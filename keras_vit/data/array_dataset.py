@@ -2,10 +2,12 @@
 
 Keras does not store the position or the order of a data set, so a training
 resumed from a checkpoint sees other batches than an uninterrupted one. Left
-out: reading files; use `keras.utils.image_dataset_from_directory` or grain.
+out: reading files, which `ImageFolder` does.
 """
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,39 +20,39 @@ from keras_vit.keras_gaps import current_distribution
 class ArrayDataset(keras.utils.PyDataset):
     """Batches of NumPy arrays, shuffled and augmented reproducibly.
 
-    The order of an epoch is `default_rng((seed, epoch)).permutation(n)` and an
-    augmentation from `augmentation()` is seeded by `(seed, epoch, index)`, so
-    a batch is the same in whatever order, thread or process run it is made.
-    Give `shuffle=False` to `fit`, which otherwise shuffles the batches of a
+    The order of an epoch is `default_rng((seed, epoch)).permutation(n)`, and
+    an augmentation from `augmentation()` is seeded by `(seed, epoch, index)`,
+    so a batch is the same whatever order, thread or process makes it. Give
+    `shuffle=False` to `fit`, which otherwise shuffles the batches of a
     `PyDataset` once more, from an unseeded generator.
 
-    `epoch` counts by itself. For a training that resumes, or is continued by
-    `initial_epoch`, add `epoch_callback()`, which tells the data set Keras'
-    number of the epoch; with it a resumed run sees what an uninterrupted one
-    would have seen.
+    `epoch` counts by itself. For a training that resumes, or continues with
+    `initial_epoch`, add `epoch_callback()`, which sets Keras' number of the
+    epoch; a resumed run then sees what an uninterrupted one would have seen.
 
     Args:
-        images: Array `(n, H, W, C)`, or anything NumPy can index by an array.
-        labels: Array `(n,)` or `(n, num_classes)`.
-        batch_size: Images a batch. The last batch may be smaller.
-        augment: Callable from `(images, labels)` of one batch to the same,
+        images: array of shape `(num_images, height, width, channels)`, or
+            anything that an array of row numbers can index.
+        labels: array of shape `(num_images,)` or `(num_images, num_classes)`.
+        batch_size: images in a batch. The last batch may be smaller.
+        augment: callable from `(images, labels)` of one batch to the same,
             or `None`. Calls are made one at a time.
-        shuffle: Whether to shuffle anew each epoch.
-        seed: Integer of 0 or more.
-        epoch: Number of the first epoch.
-        drop_remainder: Whether a smaller last batch is left out, of an epoch
-            and, with `shuffle`, at random. Training on several devices needs
-            batches that divide by their number.
-        shard: Pair `(index, count)`: of every batch of `batch_size` images
-            only part `index` of `count` equal ones is served, and augmented
-            by itself. All processes of a training get the same arguments and
-            `shard=keras_vit.distribution.process_shard()`.
-        **kwargs: Arguments of `keras.utils.PyDataset`: `workers`,
+        shuffle: whether to shuffle anew each epoch.
+        seed: integer of 0 or more.
+        epoch: number of the first epoch.
+        drop_remainder: whether to leave out a smaller last batch; with
+            `shuffle` its images differ from epoch to epoch. Training on
+            several devices needs batches that divide by their number.
+        shard: pair `(index, count)`: the data set returns only part `index` of
+            `count` equal parts of every batch of `batch_size` images, and
+            augments each part by itself. Give all processes of a training the
+            same arguments and `shard=keras_vit.distribution.process_shard()`.
+        **kwargs: arguments of `keras.utils.PyDataset`: `workers`,
             `max_queue_size`. Worker threads are fine; with processes
             (`use_multiprocessing`) keep `augment` off.
 
     Raises:
-        ValueError: If the arrays are empty or differ in length, or a number is
+        ValueError: if the arrays are empty or differ in length, or a number is
             outside its range. When an epoch begins: if a batch does not
             divide by the number of devices of a `keras.distribution`.
 
@@ -70,10 +72,10 @@ class ArrayDataset(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images,
-        labels,
+        images: Any,
+        labels: np.ndarray,
         batch_size: int,
-        augment=None,
+        augment: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         shuffle: bool = True,
         seed: int = 0,
         epoch: int = 0,
@@ -104,7 +106,7 @@ class ArrayDataset(keras.utils.PyDataset):
                 f"batch_size={batch_size}"
             )
         self._order = (None, None)
-        # The state of random layers is shared by the worker threads.
+        # Worker threads share the state of random layers.
         self._lock = threading.Lock()
 
     def __len__(self):
@@ -131,7 +133,7 @@ class ArrayDataset(keras.utils.PyDataset):
             return to_numpy(self.augment(images, labels))
 
     def on_epoch_begin(self):
-        """Refuses batches that devices cannot share, at the first of them."""
+        """Raises at the start if devices cannot share a batch equally."""
         parts = _parts_of_a_batch() * self.shard[1]
         sizes = [self.batch_size]
         if not self.drop_remainder:
@@ -151,7 +153,7 @@ class ArrayDataset(keras.utils.PyDataset):
         self.epoch += 1
 
     def epoch_callback(self) -> keras.callbacks.Callback:
-        """A callback that sets `epoch` to Keras' number of the epoch.
+        """Returns a callback that sets `epoch` to Keras' number of it.
 
         Returns:
             A callback for `fit`.

@@ -1,13 +1,14 @@
 """Augmentation of AugReg (arXiv 2106.10270): flip, RandAugment, MixUp.
 
-For the data pipeline, never for the inside of a model: Keras turns compilation
-off, silently, for a whole model that holds `RandomTranslation`,
-`RandomRotation`, `RandomZoom`, `RandomCrop`, `RandomShear` or
-`RandomPerspective`, and `RandAugment` is made of such layers. Left out:
-decoding, the random crop and pixel equality with the official code.
+It belongs in the data pipeline, never in a model: Keras silently turns off
+compilation for a whole model that holds `RandomTranslation`, `RandomRotation`,
+`RandomZoom`, `RandomCrop`, `RandomShear` or `RandomPerspective`, and
+`RandAugment` consists of such layers. Left out: decoding, the random crop and
+pixel equality with the official code.
 """
 
 import dataclasses
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -15,8 +16,8 @@ from keras import ops
 
 from keras_vit.arguments import check_choice, check_positive
 
-# Strength of RandAugment that is 1.0 for Keras: the end of the scale searched
-# in arXiv 1909.13719.
+# The strength of RandAugment that Keras calls 1.0: the end of the scale that
+# arXiv 1909.13719 searches.
 MAX_MAGNITUDE = 30
 
 
@@ -25,9 +26,9 @@ class AugmentationLevel:
     """Strength of augmentation in AugReg.
 
     Args:
-        mixup_alpha: Both parameters of the Beta distribution, 0 for no MixUp.
-        num_ops: Operations of RandAugment one image goes through.
-        magnitude: Strength of each operation, on the scale where 10 is the
+        mixup_alpha: both parameters of the Beta distribution, 0 for no MixUp.
+        num_ops: operations of RandAugment that each image goes through.
+        magnitude: strength of each operation, on the scale where 10 is the
             strongest of the original paper; it may exceed 10.
     """
 
@@ -38,7 +39,7 @@ class AugmentationLevel:
 
 # fmt: off
 # big_vision/configs/vit_i1k.py, MIXUP_DEF and RANDAUG_DEF. Magnitude 0 is
-# weak, not nothing: equalisation and its like have no strength.
+# weak, not nothing: some operations, such as equalisation, have no strength.
 AUGMENTATION_LEVELS = {
     "none":    AugmentationLevel(0.0, 0, 0),
     "light1":  AugmentationLevel(0.0, 2, 0),
@@ -50,55 +51,62 @@ AUGMENTATION_LEVELS = {
 }
 # fmt: on
 
+Level = Literal[
+    "none", "light1", "light2", "medium1", "medium2", "strong1", "strong2"
+]
+
 
 def augmentation(
-    level: str,
+    level: Level,
     num_classes: int,
     value_range: tuple[float, float] = (0, 255),
     seed: int | None = None,
     cutmix: bool = False,
 ) -> "Augmentation":
-    """Augmentation of one AugReg level, for batches in the data pipeline.
+    """Returns the augmentation of one AugReg level, for batches of data.
 
-    Flip left to right, then `keras.layers.RandAugment`, then
-    `keras.layers.MixUp`. The result is called as `(images, labels)` on
+    Images are flipped left to right, then go through
+    `keras.layers.RandAugment` and `keras.layers.MixUp`. Call the result with
+    `(images, labels)`:
 
     - batches of a `tf.data.Dataset`, under any backend: `data.map(augment)`;
     - eager batches: NumPy arrays or tensors, as in `ArrayDataset`.
 
-    Use it there and not in the model: random rotation and its like cannot be
-    compiled, and Keras then leaves the whole model uncompiled without a word.
+    Use it there and not in the model: random rotations and the like cannot be
+    compiled, and Keras then silently leaves the whole model uncompiled.
 
     The levels are those of the paper. AugReg's `randaug(layers, magnitude)`
     becomes `RandAugment(num_ops=layers, factor=magnitude / 30)`, so medium
-    (15) is Keras' default strength 0.5. It is not pixel-equal: Keras' rotation
-    goes up to 360 degrees times the factor (officially 3 degrees times the
-    magnitude), its strengths are drawn between 0 and the factor (officially
-    fixed), posterisation keeps *fewer* bits at small factors, and one set of
-    operations is drawn a batch, not an image. It is the costly part: all
-    eleven operations are computed and one is kept, and equalisation is
-    unrolled over 256 grey values, so the first batch takes long and each batch
-    a fixed time; use few large batches. MixUp draws a weight
-    for each image from Beta(alpha, alpha) and a random partner; officially one
-    weight a batch, at least 0.5, and the neighbour.
+    (15) is Keras' default strength 0.5. The pixels differ from the official
+    ones: Keras rotates by up to 360 degrees times the factor (officially 3
+    degrees times the magnitude), draws strengths between 0 and the factor
+    (officially fixed), keeps *fewer* bits in posterisation at small factors,
+    and draws one set of operations for each batch, not for each image.
+
+    RandAugment is the costly part: it computes all eleven operations and keeps
+    one, and equalisation is unrolled over 256 grey values, so the first batch
+    takes long and each batch a fixed time. Use few large batches. MixUp draws
+    for each image a weight from Beta(alpha, alpha) and a random partner;
+    officially one weight for each batch, at least 0.5, and the neighbour.
 
     Args:
         level: `"none"` (flip alone), `"light1"`, `"light2"`, `"medium1"`,
-            `"medium2"`, `"strong1"` or `"strong2"`. Those from `"light2"` on
+            `"medium2"`, `"strong1"` or `"strong2"`. Levels from `"light2"` on
             mix labels.
-        num_classes: Number of classes, for the one-hot labels.
-        value_range: Smallest and largest pixel value.
-        seed: Seed of all random draws, or `None`.
-        cutmix: Whether to mix by CutMix (a rectangle of the partner, its area
-            uniform) in place of MixUp, at any level.
+        num_classes: number of classes, for the one-hot labels.
+        value_range: smallest and largest pixel value.
+        seed: seed of all random draws, or `None`.
+        cutmix: whether to mix by CutMix (a rectangle of the partner, its area
+            uniform) instead of MixUp, at any level.
 
     Returns:
-        An `Augmentation`: a callable from images `(batch, H, W, 3)` and labels,
-        integers `(batch,)` or `(batch, 1)` or one-hot `(batch, num_classes)`,
-        to float32 images and one-hot labels `(batch, num_classes)`.
+        An `Augmentation`: a callable from images of shape
+        `(batch, height, width, 3)` and labels, integers of shape `(batch,)` or
+        `(batch, 1)` or one-hot of shape `(batch, num_classes)`, to float32
+        images and one-hot labels of shape `(batch, num_classes)`.
 
     Raises:
-        ValueError: If the level is unknown or `num_classes` is no integer
+        ValueError: if the level is unknown, or `num_classes` is not an integer
             above 0.
 
     Example:
@@ -110,7 +118,7 @@ def augmentation(
     ```
 
     The same with KerasCV on the TensorFlow backend. Its MixUp and CutMix fail
-    on NumPy arrays, hence the conversion, and on integer labels:
+    on NumPy arrays and on integer labels, so both are converted:
 
     ```python
     rand_augment = keras_cv.layers.RandAugment(
@@ -126,20 +134,28 @@ def augmentation(
     ```
 
     Reference:
-        Steiner et al., arXiv 2106.10270, Section 3; Cubuk et al., arXiv
-        1909.13719; `big_vision/configs/vit_i1k.py`.
+        - [Steiner et al., 2021](https://arxiv.org/abs/2106.10270), section 3;
+          `big_vision/configs/vit_i1k.py`
+        - [Cubuk et al., 2019](https://arxiv.org/abs/1909.13719)
     """
     return Augmentation(level, num_classes, value_range, seed, cutmix)
 
 
 class Augmentation:
-    """What `augmentation` returns: callable, and it can be seeded anew."""
+    """What `augmentation` returns: a callable that can be seeded anew."""
 
-    def __init__(self, level, num_classes, value_range, seed, cutmix):
+    def __init__(
+        self,
+        level: Level,
+        num_classes: int,
+        value_range: tuple[float, float],
+        seed: int | None,
+        cutmix: bool,
+    ):
         check_choice("level", level, AUGMENTATION_LEVELS)
         self.num_classes = check_positive("num_classes", num_classes)
         settings = AUGMENTATION_LEVELS[level]
-        # Layers that get the same seed would draw the same numbers.
+        # Layers with the same seed would draw the same numbers.
         seeds = [None] * 3 if seed is None else [seed, seed + 1, seed + 2]
         self.image_layers = [
             keras.layers.RandomFlip("horizontal", seed=seeds[0])
@@ -166,7 +182,7 @@ class Augmentation:
             num_tokens=num_classes, output_mode="one_hot"
         )
 
-    def __call__(self, images, labels):
+    def __call__(self, images: Any, labels: Any) -> tuple[Any, Any]:
         labels = self._one_hot_labels(labels)
         for layer in self.image_layers:
             images = layer(images, training=True)
@@ -177,15 +193,15 @@ class Augmentation:
         )
         return mixed["images"], mixed["labels"]
 
-    def reseed(self, *entropy: int):
+    def reseed(self, *entropy: int) -> None:
         """Starts all random draws of eager calls anew from these integers.
 
-        Equal integers give equal draws whatever was drawn before, which
-        `ArrayDataset` uses to make a batch depend on seed, epoch and position
-        alone. It has no effect on a `tf.data` pipeline.
+        Equal integers give equal draws, whatever was drawn before. With this
+        `ArrayDataset` makes a batch depend on seed, epoch and position alone.
+        It has no effect on a `tf.data` pipeline.
 
         Args:
-            *entropy: Integers of 0 or more.
+            *entropy: integers of 0 or more.
         """
         layers = [*self.image_layers, self.mix_layer]
         states = [
@@ -210,7 +226,7 @@ class Augmentation:
         return self.one_hot(labels)
 
     def _check_labels(self, labels):
-        # JAX would train on labels out of range without a word.
+        # JAX would silently train on labels out of range.
         integer = np.issubdtype(labels.dtype, np.integer)
         if not integer or not labels.size or labels.ndim == 2:
             return
@@ -221,6 +237,6 @@ class Augmentation:
             )
 
 
-def to_numpy(batch):
+def to_numpy(batch: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
     """Returns the tensors of a batch as NumPy arrays, on the host."""
     return tuple(ops.convert_to_numpy(part) for part in batch)

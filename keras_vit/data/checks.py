@@ -1,20 +1,23 @@
 """Checks of images and labels, before a backend sees them.
 
-JAX answers a wrong shape or a label out of range without a word; TensorFlow and
-PyTorch stop in the middle, each in its own words.
+JAX silently computes something from a wrong shape or a label out of range;
+TensorFlow and PyTorch stop in the middle, each with its own message.
 """
 
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_vit.layers import Patches
 
 
-def check_labels(labels, num_classes):
-    """Raises unless labels are what a classifier of so many classes takes.
+def check_labels(labels: Any, num_classes: int) -> np.ndarray:
+    """Raises unless a classifier of so many classes can take the labels.
 
     Keras leaves this to the backend: TensorFlow and PyTorch stop at a label
-    out of range, JAX trains on without a word. Call it once on your labels
-    before `fit`; `evaluate` does so by itself.
+    out of range, JAX silently trains on. Call it once on your labels before
+    `fit`; `keras_vit.evaluate` does so by itself.
 
     Args:
         labels: integers of shape `(num_images,)` or `(num_images, 1)`, each
@@ -27,7 +30,7 @@ def check_labels(labels, num_classes):
         The labels as a NumPy array.
 
     Raises:
-        ValueError: if shape, kind or range are others.
+        ValueError: if shape, kind or range are wrong.
 
     Example:
 
@@ -66,18 +69,18 @@ def check_labels(labels, num_classes):
     return array
 
 
-def check_images(model, x):
-    """Raises unless an array of images is one that the model takes.
+def check_images(model: keras.Model, x: Any) -> None:
+    """Raises unless the model can take an array of images.
 
     Args:
-        model: a `keras.Model`; one that does not know its input shape takes
-            everything.
-        x: an array, or a data set, which is left alone.
+        model: a `keras.Model`. A model that does not know its input shape
+            takes everything.
+        x: an array; a data set is not checked.
 
     Raises:
-        ValueError: if the array is empty or of another shape.
+        ValueError: if the array is empty or has another shape.
     """
-    # Models that are no functional ones have no `input_shape`.
+    # Only functional models have an `input_shape`.
     expected = getattr(model, "input_shape", None)
     if not hasattr(x, "shape") or not isinstance(expected, tuple):
         return
@@ -95,6 +98,6 @@ def check_images(model, x):
             f"`x` must hold at least one image. Received: shape={given}"
         )
     for layer in model.layers:
-        # A model for any size fails only inside; say it before.
+        # A model for any size would fail inside; raise before that.
         if isinstance(layer, Patches) and None in expected[1:]:
             layer.compute_output_shape(given)

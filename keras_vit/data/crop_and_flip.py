@@ -1,8 +1,10 @@
-"""The augmentation of small images: a shift of a few pixels, and a mirror.
+"""The augmentation of small images: a shift of a few pixels, and a flip.
 
-What nearly every training on CIFAR does (He et al. 2016, arXiv:1512.03385,
-section 4.2). On the host and in NumPy: it takes less time than a step.
+Nearly every training on CIFAR does this (He et al. 2016, arXiv:1512.03385,
+section 4.2). It runs on the host in NumPy and takes less time than a step.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -10,16 +12,16 @@ from keras_vit.arguments import check_not_negative
 
 
 class CropAndFlip:
-    """Shifts each image of a batch at random, and mirrors every second one.
+    """Shifts each image of a batch at random, and flips half of them.
 
-    The image is padded by its own reflection and a window of its size is cut
-    out at random; with a chance of one half it is turned left to right. Labels
-    pass through. Made for the `augment` of `ArrayDataset`, which seeds it anew
-    for each batch.
+    Each image is padded with its own reflection, and a random window of the
+    image's size is cut out. With probability 1/2 it is flipped left to right.
+    Labels pass through. Use it as the `augment` of `ArrayDataset`, which seeds
+    it anew for each batch.
 
     Args:
-        padding: pixels, 0 or more, an image moves at most in each direction;
-            less than its edges.
+        padding: the most pixels an image moves in each direction, 0 or more
+            and less than its edges.
         seed: integer of 0 or more.
 
     Call arguments:
@@ -27,7 +29,7 @@ class CropAndFlip:
         labels: anything.
 
     Returns:
-        A pair of the images, of the same shape and dtype, and the labels.
+        The images, with the same shape and dtype, and the labels.
 
     Raises:
         ValueError: if `padding` is negative or as large as an edge.
@@ -43,15 +45,17 @@ class CropAndFlip:
         - [He et al., 2016](https://arxiv.org/abs/1512.03385), section 4.2
     """
 
-    def __init__(self, padding=4, seed=0):
+    def __init__(self, padding: int = 4, seed: int = 0):
         self.padding = check_not_negative("padding", padding)
         self.reseed(check_not_negative("seed", seed))
 
-    def reseed(self, *entropy):
+    def reseed(self, *entropy: int) -> None:
         """Starts the random draws anew from these integers of 0 or more."""
         self.rng = np.random.default_rng(entropy)
 
-    def __call__(self, images, labels):
+    def __call__(
+        self, images: np.ndarray, labels: Any
+    ) -> tuple[np.ndarray, Any]:
         images = np.asarray(images)
         count, height, width, _ = images.shape
         pad = self.padding

@@ -7,12 +7,16 @@ labels that are not folder names.
 """
 
 import concurrent.futures
+import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_vit.arguments import check_choice, check_data_format, check_pair
 from keras_vit.data.array_dataset import ArrayDataset
+from keras_vit.extras import require
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # What Pillow calls the color modes of Keras.
@@ -22,36 +26,37 @@ PILLOW_MODES = {"rgb": "RGB", "grayscale": "L"}
 class ImageFolder(ArrayDataset):
     """A folder of image files, one sub-folder a class, as a Keras data set.
 
-    Files are decoded by Pillow when their batch is due, turned as their EXIF
-    orientation says, and resized to `image_size` by bilinear interpolation
-    with antialiasing; the aspect ratio is not kept. Files whose name does not
-    end in .bmp, .gif, .jpeg, .jpg, .png or .webp, and those whose name starts
-    with a dot, are passed over. Of an animation the first frame counts.
+    Pillow decodes files when their batch is needed, turns them as their EXIF
+    orientation says, and resizes them to `image_size` by bilinear
+    interpolation with antialiasing; the aspect ratio is not kept. The data set
+    ignores files whose name does not end in .bmp, .gif, .jpeg, .jpg, .png or
+    .webp, and files whose name starts with a dot. It takes the first frame of
+    an animation.
 
     Every file is decoded once when the data set is made, so that a corrupt
-    one shows up then and not in the middle of an epoch. This takes about as
+    file raises then and not in the middle of an epoch. This takes about as
     long as reading the set for one epoch. A file that goes bad later raises
-    the same error when its batch is due; `keras_vit.predict` and
-    `keras_vit.evaluate` leave the model usable then.
+    the same error when its batch is needed; `keras_vit.predict` and
+    `keras_vit.evaluate` then leave the model usable.
 
     Order and augmentation are those of `ArrayDataset`: they depend on `seed`
     and the number of the epoch alone. Give `fit` `shuffle=False`, and
-    `epoch_callback()` where a training resumes.
+    `epoch_callback()` if a training resumes.
 
     Args:
-        directory: folder that holds one folder a class. Images in folders
-            further down belong to the class as well.
+        directory: folder with one folder for each class. Images in folders
+            further down belong to the class too.
         image_size: height and width in pixels, an int or a pair.
-        batch_size: images a batch. The last batch may be smaller.
+        batch_size: images in a batch. The last batch may be smaller.
         shuffle: whether to shuffle anew each epoch. Switch it off to
             `predict`, so that predictions come in the order of `paths`.
         seed: integer of 0 or more.
         on_error: what to do about a file that cannot be decoded: `"raise"`,
-            or `"skip"`, leave it out and note it in `skipped`.
+            or `"skip"`, which leaves it out and lists it in `skipped`.
         color_mode: `"rgb"`, 3 channels, or `"grayscale"`, 1 channel.
         class_names: the names of the class folders in the order of the
             labels. Defaults to all folders in alphabetical order. Give the
-            names of the training set where a test set may lack a class.
+            names of the training set if a test set may lack a class.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
             `keras.config.image_data_format()`.
         augment: callable from `(images, labels)` of a batch to the same, see
@@ -61,7 +66,7 @@ class ImageFolder(ArrayDataset):
 
     Attributes:
         paths: the files in use, in the order of `labels`.
-        labels: integers of shape `(num_images,)`, one for each path.
+        labels: array of ints of shape `(num_images,)`, one for each path.
         class_names: names of the classes, in the order of the labels.
         skipped: files left out because they could not be decoded.
 
@@ -70,8 +75,8 @@ class ImageFolder(ArrayDataset):
 
     Raises:
         ValueError: if an argument breaks its rule, if there is no folder or
-            no image, or if a file cannot be decoded and is not to be skipped;
-            the message names the file.
+            no image, or if a file cannot be decoded and `on_error` is
+            `"raise"`; the message names the file.
         ImportError: if Pillow is not installed.
 
     Example:
@@ -90,16 +95,16 @@ class ImageFolder(ArrayDataset):
 
     def __init__(
         self,
-        directory,
-        image_size,
-        batch_size=32,
-        shuffle=True,
-        seed=0,
-        on_error="raise",
-        color_mode="rgb",
-        class_names=None,
-        data_format=None,
-        augment=None,
+        directory: str | os.PathLike,
+        image_size: int | tuple[int, int],
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int = 0,
+        on_error: Literal["raise", "skip"] = "raise",
+        color_mode: Literal["rgb", "grayscale"] = "rgb",
+        class_names: Sequence[str] | None = None,
+        data_format: Literal["channels_last", "channels_first"] | None = None,
+        augment: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         **kwargs,
     ):
         check_choice("on_error", on_error, ("raise", "skip"))
@@ -132,7 +137,7 @@ class ImageFolder(ArrayDataset):
         )
 
     @property
-    def paths(self):
+    def paths(self) -> list[str]:
         return list(self.images.paths)
 
 
@@ -177,7 +182,7 @@ def _index(directory, class_names):
 
 
 class _Files:
-    """Image files in the place of an array: indexed by rows, decoded then."""
+    """Image files that look like an array: decoded when they are indexed."""
 
     def __init__(self, image_size, color_mode, data_format):
         self.height, self.width = check_pair("image_size", image_size)
@@ -207,7 +212,7 @@ class _Files:
                 return error
             return None
 
-        # Pillow decodes outside the interpreter lock, so threads do help.
+        # Pillow decodes outside the interpreter lock, so threads help.
         with concurrent.futures.ThreadPoolExecutor() as threads:
             errors = threads.map(error_of, paths)
             return {path: e for path, e in zip(paths, errors) if e is not None}
@@ -222,17 +227,13 @@ class _Files:
 
 def _decode(path, mode):
     """A whole image in the given Pillow mode, or an error with its path."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError(
-            "Image files are read by Pillow, which is not installed: "
-            'pip install "keras-vit[data]"'
-        ) from error
+    require("PIL", "data", "Image files are read by Pillow")
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(path) as image:
             if image.mode.startswith("I"):
-                # Pillow would cut 16 bits off at 255 instead of scaling them.
+                # Pillow would clip 16 bits at 255 instead of scaling them.
                 pixels = np.asarray(image) >> 8
                 image = Image.fromarray(pixels.astype("uint8"))
             elif "transparency" in image.info:

@@ -1,9 +1,9 @@
 """Small sets of real images by name, as NumPy arrays.
 
-In the form of `keras.datasets`. The digits come with scikit-learn. CIFAR is
-read from local copies where the environment variable KERAS_VIT_DATA names a
-folder that has them, and otherwise comes through `keras.datasets`, which
-downloads it once and verifies it.
+They have the form of `keras.datasets`. The digits come with scikit-learn.
+CIFAR is read from local copies if the environment variable KERAS_VIT_DATA
+names a folder that has them, and otherwise comes through `keras.datasets`,
+which downloads it once and verifies it.
 """
 
 import io
@@ -15,13 +15,18 @@ import keras
 import numpy as np
 
 from keras_vit.arguments import check_choice
+from keras_vit.extras import require
 
 DATA_FOLDER = "KERAS_VIT_DATA"
-# A local copy holds columns of so many images, one above the other.
+# Height and width of an image. A local copy holds columns of images, one above
+# the other.
 CIFAR_SIZE = 32
 
+Name = typing.Literal["digits", "cifar10", "cifar100"]
+Arrays = tuple[np.ndarray, np.ndarray]
 
-def load(name):
+
+def load(name: Name) -> tuple[Arrays, Arrays]:
     """Loads a small set of real images.
 
     | name | images | size | classes | test set | source |
@@ -31,29 +36,29 @@ def load(name):
     | `"cifar100"` | 60,000 | 32 x 32 x 3 | 100 | 10,000 | `keras.datasets` |
 
     The digits are scans of the handwriting of 13 people (Alpaydin and Kaynak,
-    1998). Their pixels count dots of ink from 0 to 16; here they are spread
-    over [0, 255]. The split into two thirds and one third is this library's
-    own, the same in every call and on every machine; each hand is likely to
-    be in both parts, so it tests new digits rather than new writers.
+    1998). Their pixels count dots of ink from 0 to 16; here they are scaled to
+    [0, 255]. The split into two thirds and one third is this library's own,
+    the same in every call and on every machine. Each writer is likely to be in
+    both parts, so the test set has new digits rather than new writers.
 
     CIFAR (Krizhevsky, 2009) is read from `cifar10.npz`, `cifar100.npz` and
     `cifar100_train_rest.npz` in the folder that the environment variable
-    `KERAS_VIT_DATA` names, if it has them, and else from `keras.datasets`.
-    A local copy may hold fewer training images and another order of them; the
-    test images are the same 10,000.
+    `KERAS_VIT_DATA` names, if it has them, and otherwise from
+    `keras.datasets`. A local copy may hold fewer training images and another
+    order of them; the test images are the same 10,000.
 
     Args:
         name: name of the set, from the table above.
 
     Returns:
         `(x_train, y_train), (x_test, y_test)`: images as `uint8` in [0, 255]
-        of shape `(num_images, height, width, channels)`, labels as `int64` of
-        shape `(num_images,)`, which count through `class_names(name)`.
+        of shape `(num_images, height, width, channels)`; labels as `int64` of
+        shape `(num_images,)`, which index `class_names(name)`.
 
     Raises:
         ValueError: if no set has that name, or if a local copy is damaged.
         OSError: if the set cannot be downloaded; the message says what to do.
-        ImportError: if the package that carries or decodes the set is not
+        ImportError: if the package that contains or decodes the set is not
             installed.
 
     Example:
@@ -71,7 +76,7 @@ def load(name):
     return SETS[check_choice("name", name, SETS)].load()
 
 
-def class_names(name):
+def class_names(name: Name) -> list[str]:
     """Returns the names of the classes of a set, in the order of its labels.
 
     Args:
@@ -92,14 +97,10 @@ def class_names(name):
 
 
 def _load_digits():
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "The digits come with scikit-learn, which is not installed: "
-            'pip install "keras-vit[data]"'
-        ) from error
-    digits = load_digits()
+    datasets = require(
+        "sklearn.datasets", "data", "The digits come with scikit-learn"
+    )
+    digits = datasets.load_digits()
     images = np.rint(digits.images[..., None] * (255 / 16)).astype("uint8")
     labels = digits.target.astype("int64")
     test = _stratified_third(labels)
@@ -107,9 +108,9 @@ def _load_digits():
 
 
 def _stratified_third(labels, seed=0):
-    """Marks a third of each class, the same third for ever."""
-    # NumPy promises that the stream of RandomState never changes; the newer
-    # generators may.
+    """Marks a third of each class, always the same third."""
+    # NumPy promises that the stream of RandomState never changes; those of the
+    # newer generators may.
     random = np.random.RandomState(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -142,9 +143,9 @@ def _from_keras(name):
         ).load_data()
     except Exception as error:  # Keras raises `Exception` itself
         raise OSError(
-            f"{name!r} could not be downloaded: {error}\nWhere there is no "
-            f"network, run `keras_vit.data.load({name!r})` on a machine "
-            f"that has one, and copy its folder {_keras_folder()} here."
+            f"{name!r} could not be downloaded: {error}\nIf there is no "
+            f"network, run `keras_vit.data.load({name!r})` on a machine that "
+            f"has one, and copy its folder {_keras_folder()} here."
         ) from error
     return (
         (x_train, y_train.reshape(-1).astype("int64")),
@@ -170,13 +171,9 @@ def _local_copy(name):
 
 def _read(path, split):
     """Images and labels of a split: WebP streams of columns of images."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "Local copies of CIFAR are decoded by Pillow, which is not "
-            'installed: pip install "keras-vit[data]"'
-        ) from error
+    require("PIL", "data", "Local copies of CIFAR are decoded by Pillow")
+    from PIL import Image
+
     try:
         with np.load(path, allow_pickle=False) as arrays:
             streams = arrays[f"{split}_webp"].tobytes()

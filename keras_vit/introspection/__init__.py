@@ -1,8 +1,10 @@
 """What a trained Vision Transformer looks at, and what it has learned.
 
-Every function returns NumPy arrays; `keras_vit.plot` draws them. `scores` walks
-over the blocks, `attention` and `embeddings` read what it finds, `geometry`
-says which token stands where.
+Every function returns NumPy arrays; `keras_vit.plot` draws them. Read in this
+order: `geometry` (which token stands where), `scores` (the attention of one
+block after another), `attention` (what follows from scores), `embeddings`
+(filters, positions, tokens). Change nothing here without `tests/introspection`,
+which compares values with the formulas and measures the memory.
 """
 
 from keras_vit.introspection.attention import (

@@ -1,12 +1,15 @@
 """Where a Vision Transformer looks, and how far.
 
-Dosovitskiy et al. 2021, section 4.5, figures 6, 7 (right), 11 and 14. What is
-computed from scores is computed on the host, in float64. Left out: gradients,
-and the attention of `AttentionPooling`.
+Dosovitskiy et al. 2021, section 4.5, figures 6, 7 (right), 11 and 14. The host
+computes everything from the scores, in float64. Left out: gradients, and the
+attention of `AttentionPooling`.
 """
 
 import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, overload
 
+import keras
 import numpy as np
 
 from keras_vit.arguments import check_pair, check_positive
@@ -14,11 +17,11 @@ from keras_vit.introspection.geometry import batch_of, only_image, token_layout
 from keras_vit.introspection.scores import attention_scores
 
 
-def rollout(scores):
-    """Multiplies the attention of all blocks to one matrix from end to end.
+def rollout(scores: Iterable[np.ndarray]) -> np.ndarray:
+    """Multiplies the attention of all blocks into one matrix.
 
-    The residual branch of a block counts as attention of a token to itself, as
-    much as to all others:
+    The residual branch of a block counts as attention of a token to itself,
+    with the same weight as the attention to all tokens:
 
         A_l = (mean over heads of scores_l + I) / 2, rows normalised
         rollout = A_L ... A_2 A_1
@@ -33,7 +36,7 @@ def rollout(scores):
         output, and sums to 1.
 
     Raises:
-        ValueError: if there are no scores, or not square ones.
+        ValueError: if there are no scores, or if they are not square.
 
     Example:
 
@@ -62,29 +65,43 @@ def rollout(scores):
     return product
 
 
-def attention_rollout(model, images, return_matrix=False):
+@overload
+def attention_rollout(
+    model: keras.Model, images: Any, return_matrix: Literal[False] = False
+) -> np.ndarray: ...
+
+
+@overload
+def attention_rollout(
+    model: keras.Model, images: Any, return_matrix: bool
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+
+def attention_rollout(
+    model: keras.Model, images: Any, return_matrix: bool = False
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Returns how much each patch counts for the representation of an image.
 
-    The row of the class token in the `rollout` of all blocks; in a model
-    without a class token, the mean of the rows of all patch tokens. What went
-    to class token and registers is left out, so a map sums to less than 1
-    where there are any. The attention of `AttentionPooling` is not part of it.
+    The map is the class token's row in the `rollout` of all blocks; in a model
+    without a class token, the mean of the rows of all patch tokens. The map
+    leaves out the class token and registers, so it sums to less than 1 where
+    the model has any. The attention of `AttentionPooling` is not part of it.
 
     Args:
         model: as in `attention_scores`, with one `Patches` and one
             `PatchEncoder`.
         images: array of shape `(batch, height, width, channels)`, or one
-            image without the first axis. Memory is that of one block's scores
-            for all of them.
+            image without the first axis. The scores of one block for all
+            images are in memory at once.
         return_matrix: whether to return the whole rollout as well.
 
     Returns:
-        A NumPy array of shape `(batch, rows, columns)`, float64; with
-        `return_matrix=True` a pair of it and the matrix of shape `(batch,
-        num_tokens, num_tokens)`.
+        A NumPy array of shape `(batch, rows, columns)`, float64. With
+        `return_matrix=True` a pair: that array, and the rollout of shape
+        `(batch, num_tokens, num_tokens)`.
 
     Raises:
-        ValueError: as `attention_scores`.
+        ValueError: as in `attention_scores`.
 
     Example:
 
@@ -111,11 +128,16 @@ def attention_rollout(model, images, return_matrix=False):
     return (maps, matrix) if return_matrix else maps
 
 
-def mean_distance(scores, grid_size, cell_size, num_prefix_tokens=0):
+def mean_distance(
+    scores: np.ndarray,
+    grid_size: int | tuple[int, int],
+    cell_size: int | tuple[int, int],
+    num_prefix_tokens: int = 0,
+) -> np.ndarray:
     """Returns how far away the patches lie that a patch attends to.
 
-    The distance between the centres of two patches, weighted by attention and
-    averaged over all queries. Tokens in front of the grid have no place: they
+    The distance between the centres of two patches is weighted by attention
+    and averaged over all queries. Tokens before the grid have no place: they
     are left out as queries and as keys, and the rest of a row is scaled to sum
     to 1. A query that attends to no patch at all does not count.
 
@@ -123,14 +145,14 @@ def mean_distance(scores, grid_size, cell_size, num_prefix_tokens=0):
         scores: array of shape `(batch, num_heads, num_tokens, num_tokens)`.
         grid_size: rows and columns of patches, an int or a pair.
         cell_size: height and width of a patch in pixels, an int or a pair.
-        num_prefix_tokens: tokens in front of the grid.
+        num_prefix_tokens: number of tokens before the grid.
 
     Returns:
         A NumPy array of shape `(batch, num_heads)`, float64, in pixels; NaN
-        for a head none of whose queries counts.
+        for a head without a query that counts.
 
     Raises:
-        ValueError: if the scores are of another number of tokens.
+        ValueError: if the scores are for another number of tokens.
 
     Example:
 
@@ -165,19 +187,21 @@ def mean_distance(scores, grid_size, cell_size, num_prefix_tokens=0):
     )
 
 
-def attention_distance(model, images, batch_size=8):
+def attention_distance(
+    model: keras.Model, images: Any, batch_size: int = 8
+) -> np.ndarray:
     """Returns the mean attention distance of each head, in pixels.
 
-    For attention what the size of the receptive field is for convolutions: a
-    head of a low number looks at its neighbourhood. Averaged over all patches
-    of all images; see `mean_distance`.
+    It corresponds to the size of the receptive field of a convolution: a head
+    with a small distance looks at its neighbourhood. It is the mean over all
+    patches of all images; see `mean_distance`.
 
     Args:
         model: as in `attention_scores`, with one `Patches` and one
             `PatchEncoder`.
         images: array of shape `(batch, height, width, channels)`, or one
             image without the first axis. The paper takes 128.
-        batch_size: images whose scores are computed together.
+        batch_size: number of images whose scores are computed together.
 
     Returns:
         A NumPy array of shape `(num_blocks, num_heads)`, float64, in pixels of
@@ -185,7 +209,7 @@ def attention_distance(model, images, batch_size=8):
         than another.
 
     Raises:
-        ValueError: as `attention_scores`.
+        ValueError: as in `attention_scores`.
 
     Example:
 
@@ -223,25 +247,30 @@ def attention_distance(model, images, batch_size=8):
     return table
 
 
-def attention_from(model, image, patch=None, blocks=None):
+def attention_from(
+    model: keras.Model,
+    image: Any,
+    patch: tuple[int, int] | None = None,
+    blocks: str | int | Sequence[str | int] | None = None,
+) -> np.ndarray:
     """Returns what one token attends to, in every block and head.
 
     Args:
         model: as in `attention_scores`, with one `Patches` and one
-            `PatchEncoder`; all blocks of one number of heads.
+            `PatchEncoder`; all blocks must have the same number of heads.
         image: array of shape `(height, width, channels)`, or a batch of one.
-        patch: row and column of the patch that looks, counted from 0 at the
+        patch: row and column of the patch that attends, counted from 0 at the
             top left. Defaults to the class token.
         blocks: as in `attention_scores`.
 
     Returns:
         A NumPy array of shape `(num_blocks, num_heads, rows, columns)`,
-        float64: the attention to each patch. A map sums to 1 less what goes to
-        class token and registers.
+        float64: the attention to each patch. A map sums to 1 minus the
+        attention to class token and registers.
 
     Raises:
-        ValueError: as `attention_scores`; if there is no such patch, or no
-            class token.
+        ValueError: as in `attention_scores`; if there is no such patch; or if
+            `patch` is `None` and the model has no class token.
 
     Example:
 

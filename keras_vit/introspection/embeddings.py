@@ -2,8 +2,11 @@
 
 Dosovitskiy et al. 2021, section 4.5, figures 7 (left and centre) and 10;
 components of patch tokens as colours: Oquab et al. 2023, arXiv:2304.07193,
-figure 1. On the host, in float64: the same on every backend.
+figure 1. The host computes in float64: the results are the same on every
+backend.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,12 +19,14 @@ from keras_vit.models.segmentation import feature_map
 from keras_vit.serving.running import predict
 
 
-def filter_components(model, n=28):
+def filter_components(
+    model: keras.Model, n: int = 28
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the principal components of the filters of the patches.
 
-    Each column of the patch projection is a filter, `hidden_dim` of them, over
-    the pixels of a patch. The components are the directions in which these
-    vary most about their mean.
+    Each of the `hidden_dim` columns of the patch projection is a filter over
+    the pixels of a patch. The components are the directions in which the
+    filters vary most about their mean.
 
     Args:
         model: a functional `keras.Model` with one `Patches` and one
@@ -34,7 +39,7 @@ def filter_components(model, n=28):
         A pair of NumPy arrays, float64: the components, of shape `(n,
         patch_height, patch_width, channels)`, orthonormal, with the largest
         entry of each above zero; and the share of the variance that each
-        explains, of shape `(n,)`, falling, in [0, 1].
+        explains, of shape `(n,)`, in falling order, in [0, 1].
 
     Raises:
         ValueError: if an argument breaks its rule, or if the kernel is
@@ -56,8 +61,8 @@ def filter_components(model, n=28):
     projection = only_layer(model, PatchEncoder).projection
     if projection.quantization_mode is not None:
         raise ValueError(
-            "The patch projection must not be quantised: take the model as it "
-            f"was before. Received: {projection.quantization_mode}"
+            "The patch projection must not be quantised: take the model from "
+            f"before. Received: {projection.quantization_mode}"
         )
     kernel = keras.ops.convert_to_numpy(projection.kernel).astype("float64")
     if n > min(kernel.shape):
@@ -69,21 +74,21 @@ def filter_components(model, n=28):
     return components[:n].reshape(n, *patch_size, -1), explained[:n]
 
 
-def position_similarity(model):
+def position_similarity(model: keras.Model) -> np.ndarray:
     """Returns the cosine similarity of every two position embeddings.
 
-    Of the first `PositionEmbedding` of the model, over the grid that its
-    tables are for; the row of a class token is left out.
+    The embeddings are those of the model's first `PositionEmbedding`, on the
+    grid of its tables, without the row of a class token.
 
     Args:
-        model: a `keras.Model` with positions of any kind but relative and
-            rotary ones, which are no vectors that tokens have.
+        model: a `keras.Model` with positions of any kind except relative and
+            rotary, which give no vector to a token.
 
     Returns:
         A NumPy array of shape `(rows, columns, rows, columns)`, float64, in
         [-1, 1]: at `[i, j]` the similarity of the patch in row `i` and column
-        `j` to all patches. To itself it is 1. A position of zeros is similar
-        to none, not even itself.
+        `j` to all patches. To itself it is 1. The similarity of a position of
+        zeros is 0, also to itself.
 
     Raises:
         ValueError: if the model has no position embedding.
@@ -114,28 +119,33 @@ def position_similarity(model):
     return np.clip(table @ table.T, -1, 1).reshape(rows, columns, rows, columns)
 
 
-def token_components(model, images, tap="encoder_norm", batch_size=32):
+def token_components(
+    model: keras.Model,
+    images: Any,
+    tap: str = "encoder_norm",
+    batch_size: int = 32,
+) -> np.ndarray:
     """Returns the patch tokens of images as colours.
 
     Red, green and blue are the first three principal components of the tokens
-    of all images together, each stretched to [0, 1]. Patches of one colour,
-    in one image or in several, are alike to the model.
+    of all images together, each stretched to [0, 1]. Patches of the same
+    colour, in one image or in several, are similar to the model.
 
     Args:
         model: a functional `keras.Model` with one `Patches` and one
             `PatchEncoder`.
         images: array of shape `(batch, height, width, channels)`, or one
             image without the first axis.
-        tap: name of the layer whose tokens are taken.
+        tap: name of the layer whose output the tokens are.
         batch_size: images a step.
 
     Returns:
         A NumPy array of shape `(batch, rows, columns, 3)`, float64, in [0, 1].
-        A component that is not there (all tokens alike) is 0.
+        A component that does not exist (all tokens are equal) is 0.
 
     Raises:
         ValueError: if images have another shape than the model takes, or if
-            the model is none of that kind.
+            the model does not have one `Patches` and one `PatchEncoder`.
 
     Example:
 
@@ -158,13 +168,15 @@ def token_components(model, images, tap="encoder_norm", batch_size=32):
     colors = np.zeros((len(tokens), 3))
     for color, score in zip(colors.T, scores.T):
         low, high = score.min(), score.max()
-        # What rounding leaves of nothing is nothing.
+        # A range of rounding errors counts as none.
         if high - low > 1e-6 * np.abs(tokens).max():
             color[:] = (score - low) / (high - low)
     return colors.reshape(*maps.shape[:3], 3)
 
 
-def principal_components(x):
+def principal_components(
+    x: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the principal components of the rows of a matrix.
 
     Args:
@@ -173,12 +185,12 @@ def principal_components(x):
     Returns:
         Three arrays: the scores of the samples, `(num_samples, k)`, with k the
         smaller of the two sizes; the components, `(k, num_features)`; and the
-        share of the variance that each explains, `(k,)`. Of each component the
-        largest entry is above zero, so that signs are no accident.
+        share of the variance that each explains, `(k,)`. The largest entry of
+        each component is above zero, which settles the signs.
     """
     centred = x - x.mean(axis=0)
-    # R has the singular values and right vectors of the matrix and is square:
-    # tokens are many more than they have features.
+    # R is square and has the singular values and right singular vectors of
+    # the matrix, which has many more rows (tokens) than columns (features).
     triangle = np.linalg.qr(centred, mode="r")
     _, values, components = np.linalg.svd(triangle, full_matrices=False)
     largest = np.abs(components).argmax(axis=1)

@@ -1,6 +1,7 @@
 """Which token stands where: from a sequence back to places in the image."""
 
 import typing
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,13 +13,13 @@ from keras_vit.layers import PatchEncoder, Patches
 
 
 class TokenLayout(typing.NamedTuple):
-    """The tokens of an image: some in front, then the grid in row order.
+    """The tokens of an image: prefix tokens, then the grid in row order.
 
     Args:
         grid_size: rows and columns of patches.
-        cell_size: height and width in pixels of what one patch token stands
-            for: the patch, in a hybrid times the stride of the ResNet.
-        num_prefix_tokens: tokens in front of the grid.
+        cell_size: height and width in pixels that one patch token stands for:
+            those of the patch, in a hybrid times the stride of the ResNet.
+        num_prefix_tokens: number of tokens before the grid.
         cls_token: whether the first of them is a class token.
     """
 
@@ -28,11 +29,11 @@ class TokenLayout(typing.NamedTuple):
     cls_token: bool
 
     @property
-    def num_tokens(self):
-        """All tokens, those in front and those of the grid."""
+    def num_tokens(self) -> int:
+        """The number of all tokens, before the grid and in it."""
         return self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
 
-    def index(self, patch):
+    def index(self, patch: tuple[int, int] | None) -> int:
         """Returns the place of a patch in the sequence.
 
         Args:
@@ -66,7 +67,7 @@ class TokenLayout(typing.NamedTuple):
         return self.num_prefix_tokens + int(pair[0]) * columns + int(pair[1])
 
 
-def token_layout(model, images):
+def token_layout(model: keras.Model, images: np.ndarray) -> TokenLayout:
     """Returns the `TokenLayout` of a model for images.
 
     Args:
@@ -78,7 +79,7 @@ def token_layout(model, images):
         A `TokenLayout`.
 
     Raises:
-        ValueError: if the model has not one of either layer.
+        ValueError: if the model does not have one layer of each class.
     """
     patches = only_layer(model, Patches)
     encoder = only_layer(model, PatchEncoder)
@@ -92,7 +93,7 @@ def token_layout(model, images):
     )
 
 
-def batch_of(model, images):
+def batch_of(model: keras.Model, images: Any) -> np.ndarray:
     """Returns images as an array that the model takes.
 
     Args:
@@ -104,7 +105,8 @@ def batch_of(model, images):
         A NumPy array of rank 4.
 
     Raises:
-        ValueError: if there are none, or of another shape than the model's.
+        ValueError: if there are no images, or if their shape is not the
+            model's.
     """
     images = keras.ops.convert_to_numpy(images)
     if images.ndim == 3:
@@ -113,7 +115,7 @@ def batch_of(model, images):
     return images
 
 
-def only_image(model, image):
+def only_image(model: keras.Model, image: Any) -> np.ndarray:
     """Returns one image as a batch that the model takes, see `batch_of`."""
     batch = batch_of(model, image)
     if len(batch) != 1:

@@ -1,14 +1,17 @@
 """The attention scores of a model, block by block.
 
-Scores are not an output of a model, whose fused attention never has them. A
-second walk goes over the blocks, one at a time, so that the scores of one
-block are all that is ever held; the model is left as it is.
+A model does not return scores, and its fused attention never computes them. A
+second pass runs the blocks one at a time, so that memory holds the scores of
+one block only; the model does not change.
 """
 
 import inspect
 import numbers
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_vit.anatomy import find_layers
@@ -21,33 +24,36 @@ from keras_vit.layers import (
 )
 
 
-def attention_scores(model, images, blocks=None):
+def attention_scores(
+    model: keras.Model,
+    images: Any,
+    blocks: str | int | Sequence[str | int] | None = None,
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the attention scores of one block after another.
 
-    The scores of a block are computed when they are asked for, and forgotten:
-    at 384 x 384 pixels one block of B/16 has 16 MB of them an image. `dict`
-    of the result keeps all.
+    The iterator computes the scores of a block when it reaches the block, and
+    does not keep them: at 384 x 384 pixels one block of B/16 has 16 MB of them
+    an image. `dict` of the result keeps all.
 
     Args:
-        model: a functional `keras.Model` of `TransformerBlock`s, or of
-            attention layers put together otherwise: a ViT, a hybrid, or what
-            was built on one.
+        model: a functional `keras.Model` of `TransformerBlock`s or of
+            attention layers: a ViT, a hybrid, or a model built on one.
         images: array of shape `(batch, height, width, channels)`, or one
             image without the first axis.
         blocks: name or index of a block, or a list of them; indices may count
-            from the end. Defaults to all. They come in the order of the model.
+            from the end. Defaults to all. The result has the order of the
+            model.
 
     Returns:
         An iterator of pairs: the name of the block, and its scores, a NumPy
         array of shape `(batch, num_heads, num_tokens, num_tokens)` in at least
-        float32. Row `t` is what token `t` attends to and sums to 1. Tokens in
-        front of the patches (class token, then registers) come first, patches
-        follow in row order.
+        float32. Row `t` is what token `t` attends to and sums to 1. The class
+        token and registers come first, patches follow in row order.
 
     Raises:
         ValueError: if images have another shape than the model takes, if there
-            is no such block, or if a block that is asked for has no scores
-            between all tokens (`AxialBlock`, `WindowAttention`).
+            is no such block, or if one of `blocks` has no scores between all
+            tokens (`AxialBlock`, `WindowAttention`).
 
     Example:
 
@@ -66,19 +72,21 @@ def attention_scores(model, images, blocks=None):
         _check_scores(block)
     last = every.index(chosen[-1])
     return (
-        # No name is bound to the scores: nothing here keeps them alive.
+        # No name is bound to the scores, so nothing here keeps them alive.
         (block.name, _scores(block, tokens))
         for block, tokens in walk(model, every[: last + 1], images)
         if block in chosen
     )
 
 
-def walk(model, blocks, images):
+def walk(
+    model: keras.Model, blocks: Sequence[keras.layers.Layer], images: Any
+) -> Iterator[tuple[keras.layers.Layer, Any]]:
     """Yields the blocks, each with the tokens that go into it.
 
     Args:
         model: a functional `keras.Model`.
-        blocks: layers of it, in its order.
+        blocks: layers of the model, in its order.
         images: array that the model takes.
 
     Yields:
@@ -90,23 +98,23 @@ def walk(model, blocks, images):
         if before is not None and block.input is before.output:
             tokens = before(tokens, training=False)
         else:
-            # The first block; or something stands in between (positions, a
-            # residual sum), and what it needs is known for the images alone.
+            # The first block, or one with layers before it (positions, a
+            # residual sum), whose inputs are known only from the images.
             to_block = keras.Model(model.input, block.input)
             tokens = to_block(images, training=False)
-        # PyTorch would keep every block's activations for a gradient.
+        # Otherwise PyTorch keeps the activations of every block.
         tokens = ops.stop_gradient(tokens)
         yield block, tokens
         before = block
 
 
-def block_names(model):
+def block_names(model: keras.Model) -> list[str]:
     """Returns the names of the blocks of `attention_scores`, in order."""
     return [block.name for block in _attention_blocks(model)]
 
 
 def _attention_blocks(model):
-    """Returns the layers of the model with attention in them."""
+    """Returns the layers of the model that have attention."""
     kinds = (
         TransformerBlock,
         SelfAttention,
@@ -157,7 +165,7 @@ def _check_scores(block):
     if isinstance(block, keras.Model):
         reason = "is a model: pass it in place of the one around it"
     elif not isinstance(block, (TransformerBlock, SelfAttention)):
-        reason = "is no `TransformerBlock`, nor attention itself"
+        reason = "is neither a `TransformerBlock` nor an attention layer"
         if find_layers(block, WindowAttention):
             reason = "attends inside of windows"
     else:
@@ -171,7 +179,7 @@ def _check_scores(block):
                 "does not take `return_attention_scores`"
             )
         elif not isinstance(block.input, keras.KerasTensor):
-            reason = "attends from other tokens than to"
+            reason = "has queries and keys from different tokens"
         else:
             return
     raise ValueError(

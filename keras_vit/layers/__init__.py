@@ -2,8 +2,8 @@
 
 Read them in the order of the paper's figure 1: `patches`, `patch_encoder` with
 `position`, `transformer_block` with `attention`, `mlp` and `layer_norm`,
-`pooling`. The other attentions change one step of `attention`. What a layer
-computes stands in `ops`. Every layer keeps the contract of
+`pooling`. The other attentions change one step of `attention`. The arithmetic
+of the layers is in `keras_vit.ops`. Every layer keeps the contract of
 `tests/layers/test_contract.py`: add a row to `tests/layers/cases.py`.
 """
 
@@ -24,6 +24,7 @@ from keras_vit.layers.position import PositionEmbedding
 from keras_vit.layers.regularization import LayerScale, StochasticDepth
 from keras_vit.layers.relative_attention import RelativeAttention
 from keras_vit.layers.residual_unit import ResidualUnit
+from keras_vit.layers.rms_norm import RMSNorm
 from keras_vit.layers.rotary_attention import RotaryAttention
 from keras_vit.layers.sparse_attention import SparseAttention
 from keras_vit.layers.standardized_conv import StandardizedConv2D
@@ -44,6 +45,7 @@ __all__ = [
     "Patches",
     "PixelNormalization",
     "PositionEmbedding",
+    "RMSNorm",
     "RelativeAttention",
     "ResidualUnit",
     "RotaryAttention",

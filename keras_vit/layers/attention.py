@@ -3,24 +3,28 @@
 Vaswani et al. 2017, arXiv:1706.03762; Dosovitskiy et al. 2021, appendix A,
 equations 5 to 8. Kernels have the shapes of the official checkpoints,
 `(hidden_dim, num_heads, head_dim)` in and `(num_heads, head_dim, hidden_dim)`
-out, so that reading one needs no transposition.
+out, so that reading a checkpoint needs no transposition.
 
-Other attentions are subclasses of `SelfAttention` that change what queries
-and keys meet (`_prepare`), or what comes of it (`_logits`, with `_is_plain`):
-one core, one set of weights.
+Other attentions are subclasses of `SelfAttention` with the same core and the
+same weights. They change queries and keys before the product (`_prepare`), or
+the logits that come of it (`_logits`, with `_is_plain`).
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.arguments import (
+    Shape,
     check_above_zero,
+    check_choice,
     check_positive,
     check_rank,
     check_rate,
 )
 from keras_vit.keras_gaps import Layer, without_inner_remat
-from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.layers.rms_norm import KINDS, make_norm
 from keras_vit.ops.attention import attend
 from keras_vit.ops.linear import linear
 from keras_vit.ops.norms import EPSILON
@@ -36,28 +40,35 @@ class SelfAttention(Layer):
         scores = softmax(q k^T / sqrt(head_dim))
         output = concat_heads(scores v) U_o
 
-    The ordinary path is `attend`, which runs a fused or flash kernel where the
-    backend has one. Scores are written out only where they are asked for, or
-    where attention dropout needs them.
+    The ordinary path is `keras_vit.ops.attention.attend`, which runs a fused or
+    flash kernel where the backend has one. The scores are stored only where
+    they are returned, or where attention dropout needs them.
 
     Args:
         num_heads: number of heads.
         head_dim: width of a head. Defaults to the width of the tokens divided
             by `num_heads`, which must then be whole.
         use_bias: whether query, key and value have biases.
-        use_output_bias: whether the output projection has one.
-        qk_norm: whether to layer-norm queries and keys, head by head
-            (Dehghani et al. 2023, arXiv:2302.05442).
+        use_key_bias: whether the key has one too; BEiT and EVA have none.
+        use_output_bias: whether the output projection has a bias.
+        qk_norm: whether to norm queries and keys, head by head (Dehghani et
+            al. 2023, arXiv:2302.05442).
+        output_norm: whether to norm the concatenated heads before the output
+            projection (sub-LN, Wang et al. 2022, arXiv:2210.06423).
+        num_kv_heads: heads of keys and values, a divisor of `num_heads`, each
+            of which serves several heads of queries (Ainslie et al. 2023,
+            arXiv:2305.13245). Defaults to `num_heads`.
+        norm: kind of these norms, `"layer"` or `"rms"`.
         dropout: rate in `[0, 1)` of dropout on the scores.
-        epsilon: of the layer norms that `qk_norm` brings, above 0.
-        seed: int, for the dropout.
+        epsilon: epsilon of these norms, above 0.
+        seed: seed of the dropout.
 
     Call arguments:
         tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
         queries: tensor of shape `(batch, num_queries, hidden_dim)`, the
-            tokens that look at `tokens`. Defaults to `tokens` themselves.
+            tokens that attend to `tokens`. Defaults to `tokens`.
         training: whether dropout is on.
-        return_attention_scores: whether to return the scores as well.
+        return_attention_scores: whether to return the scores too.
 
     Returns:
         A tensor of shape `(batch, num_queries, hidden_dim)`; with
@@ -81,15 +92,19 @@ class SelfAttention(Layer):
 
     def __init__(
         self,
-        num_heads,
+        num_heads: int,
         *,
-        head_dim=None,
-        use_bias=True,
-        use_output_bias=True,
-        qk_norm=False,
-        dropout=0.0,
-        epsilon=EPSILON,
-        seed=None,
+        head_dim: int | None = None,
+        use_bias: bool = True,
+        use_key_bias: bool = True,
+        use_output_bias: bool = True,
+        qk_norm: bool = False,
+        output_norm: bool = False,
+        num_kv_heads: int | None = None,
+        norm: str = "layer",
+        dropout: float = 0.0,
+        epsilon: float = EPSILON,
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -98,25 +113,36 @@ class SelfAttention(Layer):
             None if head_dim is None else check_positive("head_dim", head_dim)
         )
         self.use_bias = bool(use_bias)
+        self.use_key_bias = bool(use_key_bias)
         self.use_output_bias = bool(use_output_bias)
         self.qk_norm = bool(qk_norm)
+        self.output_norm = bool(output_norm)
+        self.num_kv_heads = _check_kv_heads(num_kv_heads, self.num_heads)
+        self.norm = check_choice("norm", norm, KINDS)
         self.dropout = check_rate("dropout", dropout)
         self.epsilon = check_above_zero("epsilon", epsilon)
         self.seed = seed
 
-    def build(self, tokens_shape, queries_shape=None):
+    def build(
+        self, tokens_shape: Shape, queries_shape: Shape | None = None
+    ) -> None:
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
         hidden_dim = tokens_shape[-1]
         head_dim = self._width_of_heads(hidden_dim)
         heads = (self.num_heads, head_dim)
+        kv_heads = (self.num_kv_heads or self.num_heads, head_dim)
         self.scale = head_dim**-0.5
 
         with without_inner_remat():
             for name in ("query", "key", "value"):
+                bias = self.use_bias and (name != "key" or self.use_key_bias)
                 projection = keras.layers.EinsumDense(
                     "btd,dhk->bthk",
-                    output_shape=(None, *heads),
-                    bias_axes="hk" if self.use_bias else None,
+                    output_shape=(
+                        None,
+                        *(heads if name == "query" else kv_heads),
+                    ),
+                    bias_axes="hk" if bias else None,
                     kernel_initializer="glorot_uniform",
                     name=name,
                     dtype=self.part_policy(name),
@@ -134,14 +160,23 @@ class SelfAttention(Layer):
             self.output_projection.build((*tokens_shape[:2], *heads))
             if self.qk_norm:
                 for name in ("query_norm", "key_norm"):
-                    norm = LayerNorm(
-                        self.epsilon, name=name, dtype=self.dtype_policy
-                    )
-                    norm.build((*tokens_shape[:2], *heads))
-                    setattr(self, name, norm)
+                    self._add_norm(name, (*tokens_shape[:2], *heads))
+            if self.output_norm:
+                width = self.num_heads * head_dim
+                self._add_norm("joined_norm", (*tokens_shape[:2], width))
             self.score_dropout = keras.layers.Dropout(
                 self.dropout, seed=self.seed, dtype=self.dtype_policy
             )
+
+    def _add_norm(self, name, shape):
+        norm = make_norm(
+            self.norm,
+            self.epsilon,
+            name={"joined_norm": "output_norm"}.get(name, name),
+            dtype=self.dtype_policy,
+        )
+        norm.build(shape)
+        setattr(self, name, norm)
 
     def _width_of_heads(self, hidden_dim):
         if self.head_dim is None and hidden_dim % self.num_heads:
@@ -154,58 +189,71 @@ class SelfAttention(Layer):
 
     def call(
         self,
-        tokens,
-        queries=None,
-        training=None,
-        return_attention_scores=False,
-    ):
+        tokens: Any,
+        queries: Any = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         check_rank(self, tokens.shape, 3, "(batch, tokens, hidden_dim)")
         query = linear(self.query, tokens if queries is None else queries)
         key = linear(self.key, tokens)
         value = linear(self.value, tokens)
         query, key = self._prepare(query, key)
+        if self.num_kv_heads is not None:
+            shared = self.num_heads // self.num_kv_heads
+            key, value = (ops.repeat(x, shared, axis=2) for x in (key, value))
 
         dropping = bool(training) and self.dropout > 0
         plain = self._is_plain(key)
         if plain and not return_attention_scores and not dropping:
-            x = attend(query, key, value, self.scale)
-            return linear(self.output_projection, x)
+            return self._project(attend(query, key, value, self.scale))
 
         scores = ops.softmax(self._logits(query, key), axis=-1)
         kept = ops.cast(scores, value.dtype)
         if dropping:
             kept = self.score_dropout(kept, training=training)
         x = ops.einsum("bhts,bshk->bthk", kept, value)
-        x = linear(self.output_projection, x)
+        x = self._project(x)
         return (x, scores) if return_attention_scores else x
 
+    def _project(self, x):
+        """From the values of all heads to tokens."""
+        if self.output_norm:
+            heads = x.shape[2:]
+            shape = (*ops.shape(x)[:2], heads[0] * heads[1])
+            joined = self.joined_norm(ops.reshape(x, shape))
+            x = ops.reshape(joined, (*shape[:2], *heads))
+        return linear(self.output_projection, x)
+
     def _prepare(self, query, key):
-        """Queries and keys, `(batch, tokens, heads, dim)`, as they meet."""
+        """Queries and keys, `(batch, tokens, heads, dim)`, for the product."""
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key
 
     def _logits(self, query, key):
-        """What softmax takes, `(batch, heads, queries, keys)`."""
+        """The input of the softmax, `(batch, heads, queries, keys)`."""
         # In at least float32, as in the fused kernels.
         dtype = at_least_float32(self.compute_dtype)
         logits = ops.einsum("bthk,bshk->bhts", query, key)
         return ops.cast(logits, dtype) * self.scale
 
     def _is_plain(self, key):
-        """Whether logits are scaled products alone, as fused kernels have."""
+        """Whether logits are only scaled products, as in fused kernels."""
         return True
 
-    def compute_output_shape(self, tokens_shape, queries_shape=None):
+    def compute_output_shape(
+        self, tokens_shape: Shape, queries_shape: Shape | None = None
+    ) -> Shape:
         return tokens_shape if queries_shape is None else queries_shape
 
     def compute_output_spec(
         self,
-        tokens,
-        queries=None,
-        training=None,
-        return_attention_scores=False,
-    ):
+        tokens: keras.KerasTensor,
+        queries: keras.KerasTensor | None = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         shape = (tokens if queries is None else queries).shape
         output = keras.KerasTensor(shape, dtype=self.compute_dtype)
         if not return_attention_scores:
@@ -214,15 +262,31 @@ class SelfAttention(Layer):
         dtype = at_least_float32(self.compute_dtype)
         return output, keras.KerasTensor(shape, dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
             "head_dim": self.head_dim,
             "use_bias": self.use_bias,
+            "use_key_bias": self.use_key_bias,
             "use_output_bias": self.use_output_bias,
             "qk_norm": self.qk_norm,
+            "output_norm": self.output_norm,
+            "num_kv_heads": self.num_kv_heads,
+            "norm": self.norm,
             "dropout": self.dropout,
             "epsilon": self.epsilon,
             "seed": self.seed,
         }
+
+
+def _check_kv_heads(num_kv_heads, num_heads):
+    if num_kv_heads is None:
+        return None
+    check_positive("num_kv_heads", num_kv_heads)
+    if num_heads % num_kv_heads:
+        raise ValueError(
+            "`num_kv_heads` must divide `num_heads`. Received: "
+            f"num_kv_heads={num_kv_heads}, num_heads={num_heads}"
+        )
+    return num_kv_heads

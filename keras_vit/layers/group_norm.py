@@ -1,13 +1,20 @@
 """Group normalisation with its gradient in closed form, for the ResNets.
 
-Wu & He 2018, arXiv:1803.08494; Flax' `GroupNorm` (epsilon 1e-6) is what the
-official hybrids use. `keras.layers.GroupNormalization` computes the same
-values, over many more passes through the feature maps.
+Wu & He 2018, arXiv:1803.08494. The official hybrids use Flax' `GroupNorm`
+(epsilon 1e-6). `keras.layers.GroupNormalization` computes the same values with
+many more passes through the feature maps.
 """
+
+from typing import Any
 
 import keras
 
-from keras_vit.arguments import check_above_zero, check_positive, check_rank
+from keras_vit.arguments import (
+    Shape,
+    check_above_zero,
+    check_positive,
+    check_rank,
+)
 from keras_vit.ops.norms import EPSILON, GROUPS, group_norm
 
 
@@ -15,16 +22,17 @@ from keras_vit.ops.norms import EPSILON, GROUPS, group_norm
 class GroupNorm(keras.layers.Layer):
     """Group normalisation of feature maps.
 
-    `y = (x - mean(x)) / sqrt(var(x) + epsilon) * gamma + beta`, with mean and
-    variance over a group of channels and all places of an image, in at least
-    float32 whatever the dtype policy, and the gradient in closed form (see
-    `group_norm`).
+        y = (x - mean(x)) / sqrt(var(x) + epsilon) * gamma + beta
+
+    Mean and variance are taken over a group of channels and all places of an
+    image, in at least float32 whatever the dtype policy. The gradient is in
+    closed form (see `keras_vit.ops.norms.group_norm`).
 
     Args:
         groups: number of groups, which divides the number of channels.
         epsilon: added to the variance, above 0: 1e-6 in the official hybrids,
             1e-5 in BiT.
-        gamma_initializer: start values of the scale, a Keras initializer.
+        gamma_initializer: start values of the scale.
 
     Call arguments:
         inputs: tensor of shape `(batch, height, width, channels)`.
@@ -45,14 +53,18 @@ class GroupNorm(keras.layers.Layer):
     """
 
     def __init__(
-        self, groups=GROUPS, epsilon=EPSILON, gamma_initializer="ones", **kwargs
+        self,
+        groups: int = GROUPS,
+        epsilon: float = EPSILON,
+        gamma_initializer: str | keras.initializers.Initializer = "ones",
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.groups = check_positive("groups", groups)
         self.epsilon = check_above_zero("epsilon", epsilon)
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 4, "a batch of feature maps")
         channels = input_shape[-1]
         if channels is None or channels % self.groups:
@@ -74,16 +86,16 @@ class GroupNorm(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         check_rank(self, inputs.shape, 4, "a batch of feature maps")
         return group_norm(
             inputs, self.gamma, self.beta, self.groups, self.epsilon
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "groups": self.groups,

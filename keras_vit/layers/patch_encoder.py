@@ -1,4 +1,4 @@
-"""From a grid of patches to the sequence a transformer reads.
+"""From a grid of patches to the sequence that a transformer reads.
 
 Dosovitskiy et al. 2021, equation 1: `z_0 = [x_class; x_1 E; ...; x_N E] +
 E_pos`. Register tokens: Darcet et al. 2023, arXiv:2309.16588. Layer norms on
@@ -6,10 +6,13 @@ both sides of the projection: vit-pytorch, after Kumar et al. 2023,
 arXiv:2302.01327.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_vit.arguments import (
+    Shape,
     check_above_zero,
     check_choice,
     check_not_negative,
@@ -19,8 +22,8 @@ from keras_vit.arguments import (
     check_rate,
 )
 from keras_vit.keras_gaps import Layer, without_inner_remat
-from keras_vit.layers.layer_norm import LayerNorm
-from keras_vit.layers.position import POSITIONS, PositionEmbedding
+from keras_vit.layers.position import POSITIONS, Position, PositionEmbedding
+from keras_vit.layers.rms_norm import KINDS, make_norm
 from keras_vit.ops.linear import linear
 from keras_vit.ops.norms import EPSILON
 from keras_vit.ops.tokens import select_tokens
@@ -28,11 +31,11 @@ from keras_vit.ops.tokens import select_tokens
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class PatchEncoder(Layer):
-    """Projects patches, adds class token, registers and positions, flattens.
+    """Projects patches and adds class token, registers and positions.
 
     The sequence is: class token, registers, patches in row order. Positions
-    are made for the grid the layer is built on; on any other grid they are
-    resampled on the fly (see `PositionEmbedding`).
+    are made for the grid that the layer is built on. On any other grid they are
+    resampled in each call (see `PositionEmbedding`).
 
     Args:
         hidden_dim: width D of a token.
@@ -40,26 +43,32 @@ class PatchEncoder(Layer):
         cls_token: whether a learned class token leads the sequence.
         position_of_cls_token: whether the class token has a row of the
             position table, as in the official code (timm's `no_embed_class`
-            is the opposite). Nothing without class token or table.
-        num_registers: learned tokens between class token and patches, which
-            have no position.
+            is the opposite). Ignored without class token or table.
+        num_registers: number of learned tokens between class token and
+            patches. They have no position.
         norm_before: whether to layer-norm the flattened patches.
         norm_after: whether to layer-norm the projected patches.
+        norm_tokens: whether to norm the whole sequence at the end (Radford et
+            al. 2021, CLIP, arXiv:2103.00020).
+        norm: kind of these norms, `"layer"` or `"rms"`.
+        use_bias: whether the projection has a bias.
         dropout: rate in `[0, 1)` of dropout after the positions.
-        epsilon: of the layer norms, above 0.
-        grid_size: rows and columns the position table is made for, an int or
-            a pair. Defaults to the grid the layer is built on; needed if that
-            is unknown, as in a model for images of any size.
-        seed: int, for the dropout.
+        epsilon: epsilon of the norms, above 0.
+        grid_size: rows and columns that the position table is made for; an int
+            stands for both. Defaults to the grid that the layer is built on.
+            Needed if that grid is unknown, as in a model for images of any
+            size.
+        seed: seed of the dropout.
 
     Call arguments:
-        patches: tensor of shape `(batch, rows, columns, patch_dim)`: what
-            `Patches` returns, or the feature map of a convolutional network.
+        patches: tensor of shape `(batch, rows, columns, patch_dim)`: the
+            result of `Patches`, or the feature map of a convolutional network.
         sources: ints of shape `(batch, rows, columns)`, from
-            `PatchCorruption`: whose embedding stands at each place, before
-            positions are added. Defaults to each patch's own.
+            `PatchCorruption`: the index of the patch whose embedding each place
+            gets, before positions are added. By default each patch keeps its
+            own.
         mask_token: tensor of shape `(batch, 1, hidden_dim)`, from `MaskToken`:
-            the embedding that `sources` names by `rows * columns`.
+            the embedding that the index `rows * columns` means.
         training: whether dropout is on.
 
     Returns:
@@ -80,18 +89,21 @@ class PatchEncoder(Layer):
 
     def __init__(
         self,
-        hidden_dim,
+        hidden_dim: int,
         *,
-        position="learned_1d",
-        cls_token=True,
-        position_of_cls_token=True,
-        num_registers=0,
-        norm_before=False,
-        norm_after=False,
-        dropout=0.0,
-        epsilon=EPSILON,
-        grid_size=None,
-        seed=None,
+        position: Position | None = "learned_1d",
+        cls_token: bool = True,
+        position_of_cls_token: bool = True,
+        num_registers: int = 0,
+        norm_before: bool = False,
+        norm_after: bool = False,
+        norm_tokens: bool = False,
+        norm: str = "layer",
+        use_bias: bool = True,
+        dropout: float = 0.0,
+        epsilon: float = EPSILON,
+        grid_size: int | tuple[int, int] | None = None,
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -102,6 +114,9 @@ class PatchEncoder(Layer):
         self.num_registers = check_not_negative("num_registers", num_registers)
         self.norm_before = bool(norm_before)
         self.norm_after = bool(norm_after)
+        self.norm_tokens = bool(norm_tokens)
+        self.norm = check_choice("norm", norm, KINDS)
+        self.use_bias = bool(use_bias)
         self.dropout = check_rate("dropout", dropout)
         self.epsilon = check_above_zero("epsilon", epsilon)
         self.grid_size = (
@@ -110,30 +125,36 @@ class PatchEncoder(Layer):
         self.seed = seed
 
         with without_inner_remat():
-            if self.norm_before:
-                self.patch_norm = LayerNorm(
-                    self.epsilon, name="patch_norm", dtype=self.dtype_policy
-                )
-            if self.norm_after:
-                self.embedding_norm = LayerNorm(
-                    self.epsilon, name="embedding_norm", dtype=self.dtype_policy
-                )
+            for wanted, name in (
+                (self.norm_before, "patch_norm"),
+                (self.norm_after, "embedding_norm"),
+                (self.norm_tokens, "token_norm"),
+            ):
+                if wanted:
+                    layer = make_norm(
+                        self.norm,
+                        self.epsilon,
+                        name=name,
+                        dtype=self.dtype_policy,
+                    )
+                    setattr(self, name, layer)
             self.position_dropout = keras.layers.Dropout(
                 self.dropout, seed=seed, dtype=self.dtype_policy
             )
 
     @property
-    def num_prefix_tokens(self):
-        """Tokens in front of the patches: class token and registers."""
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens before the patches: class token and registers."""
         return int(self.cls_token) + self.num_registers
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 4, "(batch, rows, columns, patch_dim)")
         if self.norm_before:
             self.patch_norm.build(input_shape)
         with without_inner_remat():
             self.projection = keras.layers.Dense(
                 self.hidden_dim,
+                use_bias=self.use_bias,
                 kernel_initializer="lecun_normal",  # as a Flax convolution
                 name="projection",
                 dtype=self.part_policy("projection"),
@@ -141,6 +162,8 @@ class PatchEncoder(Layer):
         self.projection.build(input_shape)
         if self.norm_after:
             self.embedding_norm.build((*input_shape[:-1], self.hidden_dim))
+        if self.norm_tokens:
+            self.token_norm.build((None, None, self.hidden_dim))
 
         if self.cls_token:
             self.cls_token_weight = self.add_weight(
@@ -175,7 +198,13 @@ class PatchEncoder(Layer):
                 )
             self.position_embedding.build((None, None, self.hidden_dim))
 
-    def call(self, patches, sources=None, mask_token=None, training=None):
+    def call(
+        self,
+        patches: Any,
+        sources: Any = None,
+        mask_token: Any = None,
+        training: bool | None = None,
+    ) -> Any:
         check_rank(self, patches.shape, 4, "(batch, rows, columns, patch_dim)")
         batch, rows, columns, _ = ops.shape(patches)
         if self.norm_before:
@@ -197,7 +226,7 @@ class PatchEncoder(Layer):
                 return x
             return self.position_embedding(x, grid_size=(rows, columns))
 
-        # Registers stand behind the class token but have no position.
+        # Registers follow the class token but have no position.
         if self.cls_token and self.position_of_cls_token:
             x = add_positions(prepend(self.cls_token_weight, x))
             if self.num_registers:
@@ -210,15 +239,16 @@ class PatchEncoder(Layer):
                 x = prepend(self.register_tokens, x)
             if self.cls_token:
                 x = prepend(self.cls_token_weight, x)
-        return self.position_dropout(x, training=training)
+        x = self.position_dropout(x, training=training)
+        return self.token_norm(x) if self.norm_tokens else x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, rows, columns, _ = input_shape
         unknown = rows is None or columns is None
         tokens = None if unknown else self.num_prefix_tokens + rows * columns
         return (batch, tokens, self.hidden_dim)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
@@ -228,6 +258,9 @@ class PatchEncoder(Layer):
             "num_registers": self.num_registers,
             "norm_before": self.norm_before,
             "norm_after": self.norm_after,
+            "norm_tokens": self.norm_tokens,
+            "norm": self.norm,
+            "use_bias": self.use_bias,
             "dropout": self.dropout,
             "epsilon": self.epsilon,
             "grid_size": self.grid_size,

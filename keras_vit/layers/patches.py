@@ -1,22 +1,27 @@
 """Images cut into patches: the first step of a Vision Transformer.
 
-Dosovitskiy et al. 2021, section 3.1. The patches stay a grid, so that nothing
-later has to guess rows and columns from a count. The projection that follows
-belongs to `PatchEncoder`; both together equal the stride-P convolution of the
+Dosovitskiy et al. 2021, section 3.1. The patches stay a grid, so that no later
+step has to guess rows and columns from a count. The projection that follows
+belongs to `PatchEncoder`. Both together equal the stride-P convolution of the
 official code, whose `(P, P, C, D)` kernel is a reshape of `(P * P * C, D)`.
 """
+
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
 
 from keras_vit.arguments import (
+    DataFormat,
+    Shape,
     check_choice,
     check_data_format,
     check_pair,
     check_rank,
 )
 
-REMAINDERS = ("error", "crop", "pad")
+Remainder = Literal["error", "crop", "pad"]
+REMAINDERS = get_args(Remainder)
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -24,17 +29,18 @@ class Patches(keras.layers.Layer):
     """Cuts images into a grid of flattened, non-overlapping patches.
 
     A patch is flattened in the order row, column, channel. The layer has no
-    weights. With `patch_size=1` it hands a feature map through as a grid of
-    1x1 patches, which is how a hybrid enters a transformer.
+    weights. With `patch_size=1` it returns a feature map as a grid of 1x1
+    patches: so the feature map of a hybrid enters a transformer.
 
     Args:
-        patch_size: height and width of a patch in pixels, an int or a pair.
+        patch_size: height and width of a patch in pixels; an int stands for
+            both.
         remainder: what to do with an image that the patch does not divide:
             `"error"` refuses it, `"crop"` drops the last rows and columns as
             an unpadded convolution does, `"pad"` adds zeros below and to the
             right.
-        data_format: `"channels_last"` or `"channels_first"`, for the images.
-            Defaults to `keras.config.image_data_format()`. The grid of
+        data_format: `"channels_last"` or `"channels_first"`, the format of the
+            images. Defaults to `keras.config.image_data_format()`. The grid of
             patches is channels-last either way.
 
     Call arguments:
@@ -62,17 +68,21 @@ class Patches(keras.layers.Layer):
     """
 
     def __init__(
-        self, patch_size, remainder="error", data_format=None, **kwargs
+        self,
+        patch_size: int | tuple[int, int],
+        remainder: Remainder = "error",
+        data_format: DataFormat | None = None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.patch_size = check_pair("patch_size", patch_size)
         self.remainder = check_choice("remainder", remainder, REMAINDERS)
         self.data_format = check_data_format(data_format)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.compute_output_shape(input_shape)
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         check_rank(self, images.shape, 4, "a batch of images")
         if self.data_format == "channels_first":
             images = ops.transpose(images, (0, 2, 3, 1))
@@ -97,8 +107,8 @@ class Patches(keras.layers.Layer):
             (batch, rows, columns, patch_height * patch_width * channels),
         )
 
-    def grid_size(self, height, width):
-        """Returns the rows and columns of patches of an image.
+    def grid_size(self, height: Any, width: Any) -> tuple[Any, Any]:
+        """Returns how many rows and columns of patches an image has.
 
         Args:
             height: rows of pixels: an int, a scalar tensor, or `None`.
@@ -138,7 +148,7 @@ class Patches(keras.layers.Layer):
             )
         return size // patch
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         check_rank(self, input_shape, 4, "a batch of images")
         if self.data_format == "channels_first":
             batch, channels, height, width = input_shape
@@ -153,7 +163,7 @@ class Patches(keras.layers.Layer):
         patch_height, patch_width = self.patch_size
         return (batch, rows, columns, patch_height * patch_width * channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "patch_size": self.patch_size,

@@ -1,13 +1,20 @@
 """Pixels on the scale that a network was trained on: the first layer of all.
 
-It is part of the model, so that a file of weights, wherever it is opened, never
-meets images of other statistics than its own.
+It is part of the model, so that weights always meet images with the statistics
+that they were trained on, wherever their file is opened.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_vit.arguments import check_data_format, check_rank
+from keras_vit.arguments import (
+    DataFormat,
+    Shape,
+    check_data_format,
+    check_rank,
+)
 from keras_vit.preprocessing import Preprocessing
 
 
@@ -19,17 +26,17 @@ class PixelNormalization(keras.layers.Layer):
 
         y = (x / 255 - mean) / std
 
-    The layer also carries the advice on crop and interpolation that came with
-    the statistics, which it does not use itself; see
-    `keras_vit.Preprocessing`.
+    The layer also stores the crop and the interpolation that came with the
+    statistics. It does not use them itself; see `keras_vit.Preprocessing`.
 
     Args:
-        mean: mean of each channel where white is 1, numbers; or one for all.
-        std: standard deviation of each channel, above 0; or one for all.
+        mean: mean of each channel where white is 1; or one number for all.
+        std: standard deviation of each channel, above 0; or one number for
+            all.
         crop_fraction: share of a resized image that is kept, in (0, 1].
         interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`.
-        data_format: of the images, `"channels_last"` or `"channels_first"`.
-            Defaults to `keras.config.image_data_format()`.
+        data_format: `"channels_last"` or `"channels_first"`, the format of the
+            images. Defaults to `keras.config.image_data_format()`.
 
     Call arguments:
         images: tensor of shape `(batch, height, width, channels)`, or
@@ -53,7 +60,7 @@ class PixelNormalization(keras.layers.Layer):
         *,
         crop_fraction: float = 1.0,
         interpolation: str = "bilinear",
-        data_format: str | None = None,
+        data_format: DataFormat | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -62,7 +69,7 @@ class PixelNormalization(keras.layers.Layer):
         )
         self.data_format = check_data_format(data_format)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 4, "a batch of images")
         at = 1 if self.data_format == "channels_first" else -1
         channels = input_shape[at]
@@ -76,11 +83,11 @@ class PixelNormalization(keras.layers.Layer):
                     f"{getattr(own, name)}, input shape={tuple(input_shape)}"
                 )
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         check_rank(self, images.shape, 4, "a batch of images")
         images = ops.cast(images, self.compute_dtype)
         own = self.preprocessing
-        # One product and one sum, whatever the backend makes of them.
+        # One product and one sum on every backend.
         scale = [1 / (255 * std) for std in own.std]
         offset = [-x / std for x, std in zip(self._means(), self._stds())]
         return images * self._factor(scale, images) + self._factor(
@@ -103,10 +110,10 @@ class PixelNormalization(keras.layers.Layer):
             factor = ops.reshape(factor, (-1, 1, 1))
         return factor
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = self.preprocessing
         return {
             **super().get_config(),

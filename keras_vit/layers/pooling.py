@@ -2,17 +2,24 @@
 
 Class token and global average: Dosovitskiy et al. 2021, section 3.1 and D.3.
 Attention pooling ("MAP"): Zhai et al. 2022, arXiv:2106.04560, and big_vision's
-`MAPHead`. All tokens in a row is `keras.layers.Flatten`.
+`MAPHead`. `keras.layers.Flatten` puts all tokens in a row.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_vit.arguments import check_above_zero, check_not_negative, check_rank
+from keras_vit.arguments import (
+    Shape,
+    check_above_zero,
+    check_not_negative,
+    check_rank,
+)
 from keras_vit.keras_gaps import Layer, without_inner_remat
 from keras_vit.layers.attention import SelfAttention
 from keras_vit.layers.layer_norm import LayerNorm
-from keras_vit.layers.mlp import MLP
+from keras_vit.layers.mlp import MLP, Activation
 from keras_vit.ops.norms import EPSILON
 
 _AXES = "(batch, tokens, hidden_dim)"
@@ -37,30 +44,30 @@ class TokenPooling(keras.layers.Layer):
     (2, 64)
     """
 
-    def __init__(self, index=0, **kwargs):
+    def __init__(self, index: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.index = check_not_negative("index", index)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 3, _AXES)
         _check_longer(self, input_shape, "index", self.index)
 
-    def call(self, tokens):
+    def call(self, tokens: Any) -> Any:
         return tokens[:, self.index]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "index": self.index}
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class AveragePooling(keras.layers.Layer):
-    """Averages the patch tokens; class token and registers stay out.
+    """Averages the patch tokens, without class token and registers.
 
     Args:
-        num_prefix_tokens: tokens at the front that are not averaged.
+        num_prefix_tokens: number of tokens at the front to leave out.
 
     Call arguments:
         tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
@@ -74,25 +81,25 @@ class AveragePooling(keras.layers.Layer):
     (2, 64)
     """
 
-    def __init__(self, num_prefix_tokens=0, **kwargs):
+    def __init__(self, num_prefix_tokens: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.num_prefix_tokens = check_not_negative(
             "num_prefix_tokens", num_prefix_tokens
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 3, _AXES)
         _check_longer(
             self, input_shape, "num_prefix_tokens", self.num_prefix_tokens
         )
 
-    def call(self, tokens):
+    def call(self, tokens: Any) -> Any:
         return ops.mean(tokens[:, self.num_prefix_tokens :], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_prefix_tokens": self.num_prefix_tokens,
@@ -101,7 +108,7 @@ class AveragePooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class AttentionPooling(Layer):
-    """A learned query attends to all tokens; an MLP refines what it found.
+    """Lets a learned query attend to all tokens, and an MLP refine the result.
 
         x = attention(query=probe, key=value=tokens)
         y = x + mlp(norm(x))
@@ -109,8 +116,8 @@ class AttentionPooling(Layer):
     Args:
         num_heads: heads of the attention.
         mlp_dim: inner width of the MLP.
-        activation: of the MLP, see `MLP`.
-        epsilon: of the layer norm, above 0.
+        activation: activation of the MLP, see `MLP`.
+        epsilon: epsilon of the layer norm, above 0.
 
     Call arguments:
         tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
@@ -131,11 +138,11 @@ class AttentionPooling(Layer):
 
     def __init__(
         self,
-        num_heads,
-        mlp_dim,
+        num_heads: int,
+        mlp_dim: int,
         *,
-        activation="gelu_tanh",
-        epsilon=EPSILON,
+        activation: Activation = "gelu_tanh",
+        epsilon: float = EPSILON,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -151,7 +158,7 @@ class AttentionPooling(Layer):
             self.norm = LayerNorm(self.epsilon, name="norm", **common)
             self.mlp = MLP(mlp_dim, activation=activation, name="mlp", **common)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 3, _AXES)
         self.probe = self.add_weight(
             name="probe",
@@ -161,7 +168,7 @@ class AttentionPooling(Layer):
         for layer in (self.attention, self.norm, self.mlp):
             layer.build(input_shape)
 
-    def call(self, tokens):
+    def call(self, tokens: Any) -> Any:
         batch, _, hidden_dim = ops.shape(tokens)
         probe = ops.cast(self.probe, tokens.dtype)
         probe = ops.broadcast_to(probe, (batch, 1, hidden_dim))
@@ -169,10 +176,10 @@ class AttentionPooling(Layer):
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -1,94 +1,55 @@
-"""Where a patch stands: position embeddings over a grid of tokens.
+"""The place of a patch: position embeddings over a grid of tokens.
 
-Dosovitskiy et al. 2021, sections 3.1, 3.2 and D.4. Learned tables belong to
-one grid; on any other grid they are resampled in two dimensions, inside the
-graph, as a product with two small matrices. Relative and rotary positions are
-no tables and belong to the attention layers.
+Dosovitskiy et al. 2021, sections 3.1, 3.2 and D.4. A learned table belongs to
+one grid. On any other grid it is resampled in two dimensions, inside the graph,
+as a product with two small matrices. Relative and rotary positions are no
+tables and belong to the attention layers.
 """
 
+from typing import Any, Literal, get_args
+
 import keras
-import numpy as np
 from keras import ops
 
 from keras_vit.arguments import (
+    Shape,
     check_choice,
     check_not_negative,
     check_pair,
     check_rank,
 )
+from keras_vit.ops.positions import _concatenate_axes, sincos_2d
 from keras_vit.ops.precision import at_least_float32
 from keras_vit.ops.resize import linear_resize_matrix
 
-POSITIONS = ("learned_1d", "learned_2d", "sincos_2d")
-# The MoCo v3 form that big_vision uses.
-SINCOS_TEMPERATURE = 10_000.0
-
-
-def sincos_2d(rows, columns, hidden_dim, dtype="float32"):
-    """Returns fixed sine-cosine positions of a grid, without any weights.
-
-    With `omega_k = 10000 ** (-k / (D / 4 - 1))`, the vector of row `y` and
-    column `x` is `[sin(x omega), cos(x omega), sin(y omega), cos(y omega)]`.
-
-    Args:
-        rows: grid rows, an int or a scalar tensor.
-        columns: grid columns, an int or a scalar tensor.
-        hidden_dim: length D of a vector, a multiple of 4.
-        dtype: float dtype of the result.
-
-    Returns:
-        A tensor of shape `(rows, columns, hidden_dim)`.
-
-    Reference:
-        big_vision, `models/vit.py`, `posemb_sincos_2d`
-    """
-    quarter = hidden_dim // 4
-    exponents = np.arange(quarter) / max(quarter - 1, 1)
-    omega = ops.convert_to_tensor(SINCOS_TEMPERATURE**-exponents, dtype)
-
-    def waves(size):
-        # On the host where it can be: not every export has a range.
-        arange = np.arange if isinstance(size, int) else ops.arange
-        places = ops.convert_to_tensor(arange(size, dtype=dtype))
-        angles = ops.expand_dims(places, 1) * omega
-        return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
-
-    return _concatenate_axes(waves(rows), waves(columns))
-
-
-def _concatenate_axes(of_rows, of_columns):
-    """`(rows, D/2)` and `(columns, D/2)` -> `(rows, columns, D)`, X first."""
-    rows, half = ops.shape(of_rows)
-    columns, _ = ops.shape(of_columns)
-    x = ops.broadcast_to(ops.expand_dims(of_columns, 0), (rows, columns, half))
-    y = ops.broadcast_to(ops.expand_dims(of_rows, 1), (rows, columns, half))
-    return ops.concatenate([x, y], axis=-1)
+Position = Literal["learned_1d", "learned_2d", "sincos_2d"]
+POSITIONS = get_args(Position)
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class PositionEmbedding(keras.layers.Layer):
     """Adds positions to tokens that come from a grid.
 
-    The tokens are the grid in row order, behind `num_prefix_tokens` tokens
-    that have no place in it (a class token), each of which has a row of the
-    table to itself. On another grid than the one the table is for, the grid
-    rows are resampled by corner-aligned linear interpolation, in at least
-    float32; prefix rows stay as they are.
+    The tokens are `num_prefix_tokens` tokens without a place in the grid (a
+    class token), then the grid in row order. Each prefix token has its own row
+    of the table. On another grid than that of the table, the rows of the grid
+    are resampled by corner-aligned linear interpolation, in at least float32.
+    The rows of prefix tokens stay unchanged.
 
     Args:
         kind: `"learned_1d"`, one free vector a token; `"learned_2d"`, one
             vector of D/2 for each column and one for each row, concatenated;
             `"sincos_2d"`, fixed.
-        grid_size: rows and columns of the grid the tables are for, an int or
-            a pair.
-        num_prefix_tokens: tokens in front of the grid. They have learned rows
-            in both learned kinds, and none (zeros) in the fixed one.
+        grid_size: rows and columns of the grid of the tables; an int stands for
+            both.
+        num_prefix_tokens: number of tokens before the grid. They have learned
+            rows in both learned kinds, and zeros in the fixed kind.
 
     Call arguments:
         tokens: tensor of shape
             `(batch, num_prefix_tokens + rows * columns, hidden_dim)`.
-        grid_size: rows and columns of the grid at hand, ints or scalar
-            tensors. Defaults to the one the tables are for.
+        grid_size: rows and columns of the present grid, ints or scalar
+            tensors. Defaults to the grid of the tables.
 
     Returns:
         A tensor of the shape of `tokens`.
@@ -106,7 +67,13 @@ class PositionEmbedding(keras.layers.Layer):
           sections 3.2 and D.4
     """
 
-    def __init__(self, kind, grid_size, num_prefix_tokens=0, **kwargs):
+    def __init__(
+        self,
+        kind: Position,
+        grid_size: int | tuple[int, int],
+        num_prefix_tokens: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.kind = check_choice("kind", kind, POSITIONS)
         self.grid_size = check_pair("grid_size", grid_size)
@@ -114,7 +81,7 @@ class PositionEmbedding(keras.layers.Layer):
             "num_prefix_tokens", num_prefix_tokens
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
         dim = input_shape[-1]
         divisor = {"learned_1d": 1, "learned_2d": 2, "sincos_2d": 4}[self.kind]
@@ -148,12 +115,14 @@ class PositionEmbedding(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, tokens, grid_size=None):
+    def call(
+        self, tokens: Any, grid_size: tuple[Any, Any] | None = None
+    ) -> Any:
         rows, columns = self.grid_size if grid_size is None else grid_size
         table = self.positions(rows, columns, tokens.shape[-1])
         return tokens + ops.cast(table, tokens.dtype)
 
-    def positions(self, rows, columns, hidden_dim):
+    def positions(self, rows: Any, columns: Any, hidden_dim: int) -> Any:
         """Returns the positions of a grid, prefix rows first.
 
         Args:
@@ -196,7 +165,7 @@ class PositionEmbedding(keras.layers.Layer):
         return ops.concatenate([prefix_rows, grid], axis=0)
 
     def _is_own_grid(self, rows, columns):
-        # A size known only when a graph runs is a tensor: always resample.
+        # A size that is known only when a graph runs is a tensor: resample.
         known = isinstance(rows, int) and isinstance(columns, int)
         return known and (rows, columns) == self.grid_size
 
@@ -207,10 +176,10 @@ class PositionEmbedding(keras.layers.Layer):
         grid = ops.einsum("Hh,hwd->Hwd", to_rows, grid)
         return ops.einsum("Ww,Hwd->HWd", to_columns, grid)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         return tokens_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kind": self.kind,

@@ -1,15 +1,16 @@
-"""What deep transformers put on a residual branch.
+"""Layers that deep transformers put on a residual branch.
 
 Stochastic depth: Huang et al. 2016, arXiv:1603.09382 (used by AugReg, arXiv
 2106.10270). LayerScale: Touvron et al. 2021, arXiv:2103.17239 (CaiT, DINOv2).
 """
 
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_vit.arguments import check_rate
+from keras_vit.arguments import Shape, check_rate
 from keras_vit.keras_gaps import Layer
 
 
@@ -17,13 +18,13 @@ from keras_vit.keras_gaps import Layer
 class StochasticDepth(Layer):
     """Drops a residual branch for whole examples, in training only.
 
-    Each example of a batch keeps its branch with probability `1 - rate`, and
-    a kept branch is divided by that probability, so that its expectation does
-    not change.
+    Each example of a batch keeps its branch with probability `1 - rate`. A kept
+    branch is divided by that probability, so that its expectation does not
+    change.
 
     Args:
         rate: probability in `[0, 1)` of dropping the branch.
-        seed: int, for the draws.
+        seed: seed of the draws.
 
     Call arguments:
         inputs: the branch, a tensor of shape `(batch, ...)`.
@@ -42,17 +43,17 @@ class StochasticDepth(Layer):
         - [Huang et al., 2016](https://arxiv.org/abs/1603.09382)
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.rate = check_rate("rate", rate)
         self.seed = seed
         if self.rate:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         pass
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not training or not self.rate:
             return inputs
         shape = (ops.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
@@ -61,10 +62,10 @@ class StochasticDepth(Layer):
         kept = ops.cast(draws >= self.rate, inputs.dtype)
         return inputs * kept / (1 - self.rate)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
@@ -73,8 +74,8 @@ class LayerScale(keras.layers.Layer):
     """Multiplies each channel by a learned factor that starts small.
 
     Args:
-        initial_value: start of the factors, e.g. 1e-5 (DINOv2: 1.0 after
-            training, stored in the checkpoint).
+        initial_value: start value of the factors, for example 1e-5. Hugging
+            Face's configuration of DINOv2 starts from 1.0.
 
     Call arguments:
         inputs: tensor of shape `(..., dim)`.
@@ -91,7 +92,7 @@ class LayerScale(keras.layers.Layer):
         - [Touvron et al., 2021](https://arxiv.org/abs/2103.17239)
     """
 
-    def __init__(self, initial_value=1e-5, **kwargs):
+    def __init__(self, initial_value: float = 1e-5, **kwargs):
         super().__init__(**kwargs)
         if isinstance(initial_value, bool) or not isinstance(
             initial_value, numbers.Real
@@ -102,18 +103,18 @@ class LayerScale(keras.layers.Layer):
             )
         self.initial_value = float(initial_value)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.scale = self.add_weight(
             name="scale",
             shape=(input_shape[-1],),
             initializer=keras.initializers.Constant(self.initial_value),
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs * ops.cast(self.scale, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial_value": self.initial_value}

@@ -2,69 +2,54 @@
 
 Dosovitskiy et al. 2021, appendix D.4, "relative positional embeddings": 1-D
 relative attention (Shaw et al. 2018, arXiv:1803.02155), here with the content
-query alone. The rows by offset become a matrix by key through the shift of
-Huang et al. 2018 (arXiv:1809.04281), so that nothing of size N^2 D is made.
+query alone. The shift of Huang et al. 2018 (arXiv:1809.04281) orders logits by
+key instead of by offset, so that no array of size N^2 D is made.
 """
 
 import keras
 from keras import ops
 
-from keras_vit.arguments import check_num_tokens, check_rank
+from keras_vit.arguments import Shape, check_num_tokens, check_rank
 from keras_vit.layers.attention import SelfAttention
-
-
-def by_key(logits):
-    """Brings logits by offset in the order of the keys.
-
-    Args:
-        logits: tensor of shape `(batch, heads, N, 2 N - 1)`; column `j` of
-            query `t` belongs to the key at `t + j - (N - 1)`.
-
-    Returns:
-        A tensor of shape `(batch, heads, N, N)`.
-    """
-    _, heads, tokens, offsets = logits.shape
-    # One more column makes a row 2 N long. Read with rows of 2 N - 1 from
-    # element N - 1 on, each row starts one column further left, at key 0.
-    x = ops.pad(logits, ((0, 0), (0, 0), (0, 0), (0, 1)))
-    x = ops.reshape(x, (-1, heads, tokens * (offsets + 1)))
-    x = x[:, :, tokens - 1 : -1]
-    x = ops.reshape(x, (-1, heads, tokens, offsets))
-    return x[:, :, :, :tokens]
+from keras_vit.ops.positions import by_key
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class RelativeAttention(SelfAttention):
     """Self-attention with an embedding for every offset between two tokens.
 
-    An extra attention takes the query's content and, as keys, embeddings `r`
-    of the offsets; its logits are added before the softmax:
+    A second attention has the same queries and, as keys, embeddings `r` of the
+    offsets. Its logits are added before the softmax:
 
         logits[t, s] = (q_t . k_s + q_t . r[p_t - p_s]) / sqrt(head_dim)
 
-    `p` is the place in the sequence. The table of `r`, the weight
-    `offset_table` of shape `(2 * num_tokens - 1, head_dim)`, holds the
-    offsets from `-(num_tokens - 1)` to `num_tokens - 1` and is shared by all
-    heads. A class token is the token at place 0. In a model, let
-    `PatchEncoder` have `position=None`.
+    `p` is the place in the sequence. The table of `r` is the weight
+    `offset_table` of shape `(2 * num_tokens - 1, head_dim)`. It holds the
+    offsets from `-(num_tokens - 1)` to `num_tokens - 1`, and all heads share
+    it. A class token is the token at place 0. In a model, use
+    `position=None` for `PatchEncoder`.
 
     Args:
         num_heads: number of heads.
         head_dim: width of a head, see `SelfAttention`.
         use_bias: whether query, key and value have biases.
-        use_output_bias: whether the output projection has one.
-        qk_norm: whether to layer-norm queries and keys, head by head. Both
-            logits then have the normed query.
+        use_key_bias: whether the key has one too.
+        use_output_bias: whether the output projection has a bias.
+        qk_norm: whether to norm queries and keys, head by head. Both logits
+            then use the normed query.
+        output_norm: whether to norm the concatenated heads.
+        num_kv_heads: heads of keys and values, see `SelfAttention`.
+        norm: kind of the norms, `"layer"` or `"rms"`.
         dropout: rate in `[0, 1)` of dropout on the scores.
-        epsilon: of the layer norms that `qk_norm` brings, above 0.
-        seed: int, for the dropout.
+        epsilon: epsilon of the norms, above 0.
+        seed: seed of the dropout.
 
     Call arguments:
         tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
         queries: tensor of the shape of `tokens`, at the same places.
-            Defaults to `tokens` themselves.
+            Defaults to `tokens`.
         training: whether dropout is on.
-        return_attention_scores: whether to return the scores as well.
+        return_attention_scores: whether to return the scores too.
 
     Returns:
         A tensor of the shape of `tokens`; with `return_attention_scores=True`
@@ -73,7 +58,7 @@ class RelativeAttention(SelfAttention):
 
     Raises:
         ValueError: if the number of tokens is not known when the layer is
-            built, or another one when it is called.
+            built, or is another one when the layer is called.
 
     Example:
 
@@ -89,7 +74,9 @@ class RelativeAttention(SelfAttention):
         - [Shaw et al., 2018](https://arxiv.org/abs/1803.02155), section 3
     """
 
-    def build(self, tokens_shape, queries_shape=None):
+    def build(
+        self, tokens_shape: Shape, queries_shape: Shape | None = None
+    ) -> None:
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
         self._num_tokens = tokens_shape[1]
         if self._num_tokens is None:
@@ -114,7 +101,7 @@ class RelativeAttention(SelfAttention):
         for x in (query, key):
             check_num_tokens(self, x.shape, self._num_tokens, rule)
         logits = super()._logits(query, key)
-        # The key at place s is t - s away: falling, as s rises.
+        # The key at place s is t - s away, which falls as s rises.
         table = ops.flip(ops.cast(self.offset_table, query.dtype), axis=0)
         of_offsets = by_key(ops.einsum("bthk,ok->bhto", query, table))
         return logits + ops.cast(of_offsets, logits.dtype) * self.scale

@@ -1,20 +1,22 @@
-"""The bottleneck unit of ResNets, before and after 2016.
+"""The bottleneck unit of ResNets, in the form of 2015 and in that of 2016.
 
 He et al. 2016, arXiv:1512.03385 (post-activation) and arXiv:1603.05027
 (pre-activation), with group norm and standardised convolutions: BiT,
 arXiv:1912.11370. `vit_jax/models_resnet.py` and big_vision's `bit_paper.py`.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_vit.arguments import check_pair, check_positive, check_rank
+from keras_vit.arguments import Shape, check_pair, check_positive, check_rank
 from keras_vit.keras_gaps import Layer, without_inner_remat
 from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.standardized_conv import StandardizedConv2D
 from keras_vit.ops.norms import GROUPS
 
-# The hybrids' trunk, and the files of BiT. They differ in every detail.
+# The forms of the hybrids' trunk and of BiT's files. Every detail differs.
 POST_ACTIVATION = {"padding": "same", "epsilon": 1e-5}
 PRE_ACTIVATION = {
     "padding": "symmetric",
@@ -23,7 +25,12 @@ PRE_ACTIVATION = {
 }
 
 
-def trunk_norm(name, preactivation, dtype, gamma="ones"):
+def trunk_norm(
+    name: str,
+    preactivation: bool,
+    dtype: Any,
+    gamma: str | keras.initializers.Initializer = "ones",
+) -> GroupNorm:
     """Returns the group norm of a ResNet, over 32 groups."""
     return GroupNorm(
         epsilon=1e-5 if preactivation else 1e-6,
@@ -35,7 +42,7 @@ def trunk_norm(name, preactivation, dtype, gamma="ones"):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class ResidualUnit(Layer):
-    """1x1, 3x3 and 1x1 convolutions, and a way around them.
+    """Adds 1x1, 3x3 and 1x1 convolutions of the input to the input.
 
     Post-activation, as in the paper's baselines and hybrids:
 
@@ -45,16 +52,17 @@ class ResidualUnit(Layer):
 
         y = x + conv3(relu(norm3(conv2(relu(norm2(conv1(relu(norm1(x)))))))))
 
-    Where the shape changes, `x` goes through a 1x1 convolution, in the first
-    form with a norm behind it, in the second from behind `norm1`. The scale of
-    the last norm starts at zero in the first form: a unit begins as a detour
-    that adds nothing.
+    Where the shape changes, `x` goes through a 1x1 convolution. In the first
+    form a norm follows it; in the second it takes `relu(norm1(x))`. In the
+    first form the scale of the last norm starts at zero, so that the
+    convolutions add nothing at first.
 
     Args:
-        filters: channels inside, a multiple of 32; four times as many come
-            out.
-        strides: steps of the 3x3 convolution, an int or a pair.
-        preactivation: whether norms stand in front of the convolutions.
+        filters: channels inside, a multiple of 32. The output has four times
+            as many.
+        strides: steps of the 3x3 convolution down and across; an int stands
+            for both.
+        preactivation: whether norms come before the convolutions.
 
     Call arguments:
         maps: tensor of shape `(batch, height, width, channels)`.
@@ -75,9 +83,9 @@ class ResidualUnit(Layer):
 
     def __init__(
         self,
-        filters,
-        strides=1,
-        preactivation=False,
+        filters: int,
+        strides: int | tuple[int, int] = 1,
+        preactivation: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -90,7 +98,7 @@ class ResidualUnit(Layer):
         self.strides = check_pair("strides", strides)
         self.preactivation = bool(preactivation)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 4, "a batch of feature maps")
         channels = input_shape[3]
         outer = 4 * self.filters
@@ -137,7 +145,7 @@ class ResidualUnit(Layer):
     def _norm(self, name, gamma="ones"):
         return trunk_norm(name, self.preactivation, self.dtype_policy, gamma)
 
-    def call(self, maps):
+    def call(self, maps: Any) -> Any:
         if self.preactivation:
             x = ops.relu(self.norm1(maps))
             around = self.conv_proj(x) if self.projects else maps
@@ -151,7 +159,7 @@ class ResidualUnit(Layer):
         x = ops.relu(self.norm2(self.conv2(x)))
         return ops.relu(around + self.norm3(self.conv3(x)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         form = PRE_ACTIVATION if self.preactivation else POST_ACTIVATION
         strided = StandardizedConv2D(
             4 * self.filters,
@@ -161,7 +169,7 @@ class ResidualUnit(Layer):
         )
         return strided.compute_output_shape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

@@ -1,14 +1,16 @@
 """Attention to the k tokens that matter most to a query.
 
-Explicit Sparse Transformer: Zhao et al. 2019, arXiv:1912.11637. The scores
-are computed in full and then cut, so this concentrates attention; it does not
-save time or memory.
+Explicit Sparse Transformer: Zhao et al. 2019, arXiv:1912.11637. All scores are
+computed before the small ones are dropped. So this concentrates attention; it
+does not save time or memory.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_vit.arguments import check_positive, check_rank
+from keras_vit.arguments import Shape, check_positive, check_rank
 from keras_vit.layers.attention import SelfAttention
 
 
@@ -21,15 +23,15 @@ class SparseAttention(SelfAttention):
         threshold = k-th largest logit of the row
         scores = softmax(logits where logits >= threshold, else -inf)
 
-    Logits that tie with the k-th are all kept, so a row may keep more than
-    `k` (in half precision ties are common). The threshold is a constant to
-    the gradient, which flows through what is kept and nothing else. Weights
-    are those of `SelfAttention`; with `k` the number of tokens, so is every
-    operation.
+    All logits that tie with the k-th are kept, so a row may keep more than `k`
+    (in half precision ties are common). The gradient treats the threshold as a
+    constant and flows through the kept logits only. The weights are those of
+    `SelfAttention`. Where `k` is the number of tokens, the operations are those
+    of `SelfAttention` too.
 
     Args:
         num_heads: number of heads.
-        k: tokens that a query keeps, at most the number of tokens.
+        k: number of tokens that a query keeps, at most all of them.
         **kwargs: the other arguments of `SelfAttention` (`head_dim`,
             `use_bias`, `use_output_bias`, `qk_norm`, `dropout`, `epsilon`,
             `seed`) and those of `keras.layers.Layer`.
@@ -37,9 +39,9 @@ class SparseAttention(SelfAttention):
     Call arguments:
         tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
         queries: tensor of shape `(batch, num_queries, hidden_dim)`, the
-            tokens that look at `tokens`. Defaults to `tokens` themselves.
+            tokens that attend to `tokens`. Defaults to `tokens`.
         training: whether dropout is on.
-        return_attention_scores: whether to return the scores as well.
+        return_attention_scores: whether to return the scores too.
 
     Returns:
         A tensor of shape `(batch, num_queries, hidden_dim)`; with
@@ -48,8 +50,9 @@ class SparseAttention(SelfAttention):
         with zeros where a token is not kept.
 
     Raises:
-        ValueError: if `k` is larger than the number of tokens, when the layer
-            is built if that number is known then, else when it is called.
+        ValueError: if `k` is larger than the number of tokens. It is raised
+            when the layer is built if that number is known then, else when the
+            layer is called.
 
     Example:
 
@@ -63,11 +66,13 @@ class SparseAttention(SelfAttention):
         - [Zhao et al., 2019](https://arxiv.org/abs/1912.11637), section 2
     """
 
-    def __init__(self, num_heads, k, **kwargs):
+    def __init__(self, num_heads: int, k: int, **kwargs):
         super().__init__(num_heads, **kwargs)
         self.k = check_positive("k", k)
 
-    def build(self, tokens_shape, queries_shape=None):
+    def build(
+        self, tokens_shape: Shape, queries_shape: Shape | None = None
+    ) -> None:
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
         self._check_k(tokens_shape[1])
         super().build(tokens_shape, queries_shape)
@@ -90,5 +95,5 @@ class SparseAttention(SelfAttention):
         largest, _ = ops.top_k(ops.stop_gradient(logits), self.k)
         return ops.where(logits < largest[..., -1:], float("-inf"), logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.k}

@@ -4,20 +4,26 @@ Qiao et al. 2019, arXiv:1903.10520; Kolesnikov et al. 2020 (BiT),
 arXiv:1912.11370; `vit_jax/models_resnet.py`, `StdConv`.
 """
 
+from typing import Any, Literal, get_args
+
 import keras
 from keras import ops
 
 from keras_vit.arguments import (
+    Shape,
     check_above_zero,
     check_choice,
     check_pair,
     check_positive,
     check_rank,
 )
+from keras_vit.ops.norms import standardize_kernel
 from keras_vit.ops.precision import at_least_float32
 
-PADDINGS = ("same", "symmetric")
-FORMS = ("deviation", "variance")
+Padding = Literal["same", "symmetric"]
+PADDINGS = get_args(Padding)
+Form = Literal["deviation", "variance"]
+FORMS = get_args(Form)
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -29,10 +35,10 @@ class StandardizedConv2D(keras.layers.Layer):
 
     Args:
         filters: output channels.
-        kernel_size: height and width of the kernel, an int or a pair.
-        strides: steps down and across, an int or a pair.
-        padding: `"same"` pads as TensorFlow and the official hybrids do, one
-            side more than the other where it does not come out even;
+        kernel_size: height and width of the kernel; an int stands for both.
+        strides: steps down and across; an int stands for both.
+        padding: `"same"` pads as TensorFlow and the official hybrids do: of an
+            odd number of rows or columns, the extra one comes last.
             `"symmetric"` pads half the kernel on either side, as BiT does.
         epsilon: keeps a constant kernel from being divided by 0.
         epsilon_in: `"deviation"`, `(w - mean) / (std + epsilon)`, as in the
@@ -58,12 +64,12 @@ class StandardizedConv2D(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="same",
-        epsilon=1e-5,
-        epsilon_in="deviation",
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: Padding = "same",
+        epsilon: float = 1e-5,
+        epsilon_in: Form = "deviation",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -74,7 +80,7 @@ class StandardizedConv2D(keras.layers.Layer):
         self.epsilon = check_above_zero("epsilon", epsilon)
         self.epsilon_in = check_choice("epsilon_in", epsilon_in, FORMS)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 4, "a batch of images")
         # Not autocast: kernels are standardised in float32.
         self.kernel = self.add_weight(
@@ -84,7 +90,7 @@ class StandardizedConv2D(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         check_rank(self, images.shape, 4, "a batch of images")
         kernel = ops.cast(self.standardized_kernel(), images.dtype)
         padding = "same"
@@ -100,16 +106,12 @@ class StandardizedConv2D(keras.layers.Layer):
             data_format="channels_last",
         )
 
-    def standardized_kernel(self):
-        """Returns the kernel as it is convolved with, in at least float32."""
+    def standardized_kernel(self) -> Any:
+        """Returns the kernel of the convolution, in at least float32."""
         kernel = ops.cast(self.kernel, at_least_float32(self.variable_dtype))
-        kernel = kernel - ops.mean(kernel, axis=(0, 1, 2))
-        variance = ops.mean(ops.square(kernel), axis=(0, 1, 2))
-        if self.epsilon_in == "variance":
-            return kernel / ops.sqrt(variance + self.epsilon)
-        return kernel / (_root(variance) + self.epsilon)
+        return standardize_kernel(kernel, self.epsilon, self.epsilon_in)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         check_rank(self, input_shape, 4, "a batch of images")
         size = (
             None if edge is None else self._count(edge, kernel, stride)
@@ -124,7 +126,7 @@ class StandardizedConv2D(keras.layers.Layer):
             return -(-edge // stride)
         return (edge + 2 * (kernel // 2) - kernel) // stride + 1
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -134,11 +136,3 @@ class StandardizedConv2D(keras.layers.Layer):
             "epsilon": self.epsilon,
             "epsilon_in": self.epsilon_in,
         }
-
-
-def _root(variance):
-    # The root of 0 has an infinite slope: a constant kernel, as one of 1x1
-    # over one channel is, would get NaN for a gradient.
-    positive = variance > 0
-    root = ops.sqrt(ops.where(positive, variance, 1.0))
-    return ops.where(positive, root, 0.0)

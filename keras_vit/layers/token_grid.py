@@ -1,13 +1,17 @@
 """From the sequence back to grid and image: the way out to dense prediction.
 
-Both layers take what they shall fit as a second input, so that no size has to
-be known before.
+Both layers take the tensor whose size they match as a second input, so that no
+size has to be known beforehand.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.arguments import (
+    DataFormat,
+    Shape,
     check_data_format,
     check_not_negative,
     check_rank,
@@ -20,17 +24,17 @@ class TokenGrid(keras.layers.Layer):
     """Puts each patch token back in the place of its patch.
 
     Rows and columns are those of a second input, the grid that the tokens
-    came from, so that nothing has to be known of the image size beforehand.
+    came from, so that the image size need not be known beforehand.
 
     Args:
-        num_prefix_tokens: tokens at the front that belong to no patch (class
-            token and registers) and are left out.
+        num_prefix_tokens: number of tokens at the front that belong to no patch
+            (class token and registers). They are left out.
 
     Call arguments:
         tokens: tensor of shape
             `(batch, num_prefix_tokens + rows * columns, hidden_dim)`.
-        grid: tensor of shape `(batch, rows, columns, ...)`: what `Patches`
-            returned.
+        grid: tensor of shape `(batch, rows, columns, ...)`: the result of
+            `Patches`.
 
     Returns:
         A tensor of shape `(batch, rows, columns, hidden_dim)`.
@@ -43,13 +47,13 @@ class TokenGrid(keras.layers.Layer):
     (2, 4, 6, 64)
     """
 
-    def __init__(self, num_prefix_tokens=0, **kwargs):
+    def __init__(self, num_prefix_tokens: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.num_prefix_tokens = check_not_negative(
             "num_prefix_tokens", num_prefix_tokens
         )
 
-    def build(self, tokens_shape, grid_shape):
+    def build(self, tokens_shape: Shape, grid_shape: Shape) -> None:
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
         check_rank(self, grid_shape, 4, "(batch, rows, columns, patch_dim)")
         rows, columns = grid_shape[1:3]
@@ -64,15 +68,17 @@ class TokenGrid(keras.layers.Layer):
                 f"tokens={tokens}"
             )
 
-    def call(self, tokens, grid):
+    def call(self, tokens: Any, grid: Any) -> Any:
         batch, rows, columns = ops.shape(grid)[:3]
         tokens = tokens[:, self.num_prefix_tokens :]
         return ops.reshape(tokens, (batch, rows, columns, tokens.shape[-1]))
 
-    def compute_output_shape(self, tokens_shape, grid_shape):
+    def compute_output_shape(
+        self, tokens_shape: Shape, grid_shape: Shape
+    ) -> Shape:
         return (*grid_shape[:3], tokens_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_prefix_tokens": self.num_prefix_tokens,
@@ -81,11 +87,11 @@ class TokenGrid(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class CropToImage(keras.layers.Layer):
-    """Cuts off what padding added, below and at the right.
+    """Cuts off the rows below and the columns at the right that padding added.
 
     Args:
-        data_format: of the images, `"channels_last"` or `"channels_first"`.
-            Defaults to `keras.config.image_data_format()`.
+        data_format: `"channels_last"` or `"channels_first"`, the format of the
+            images. Defaults to `keras.config.image_data_format()`.
 
     Call arguments:
         maps: tensor of shape `(batch, rows, columns, channels)`.
@@ -102,11 +108,11 @@ class CropToImage(keras.layers.Layer):
     (1, 7, 6, 5)
     """
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: DataFormat | None = None, **kwargs):
         super().__init__(**kwargs)
         self.data_format = check_data_format(data_format)
 
-    def build(self, maps_shape, images_shape):
+    def build(self, maps_shape: Shape, images_shape: Shape) -> None:
         check_rank(self, maps_shape, 4, "(batch, rows, columns, channels)")
         check_rank(self, images_shape, 4, "a batch of images")
         size = images_shape[spatial(self.data_format)]
@@ -118,13 +124,15 @@ class CropToImage(keras.layers.Layer):
                     f"{tuple(maps_shape[1:3])}, images of {tuple(size)}"
                 )
 
-    def call(self, maps, images):
+    def call(self, maps: Any, images: Any) -> Any:
         height, width = ops.shape(images)[spatial(self.data_format)]
         return maps[:, :height, :width]
 
-    def compute_output_shape(self, maps_shape, images_shape):
+    def compute_output_shape(
+        self, maps_shape: Shape, images_shape: Shape
+    ) -> Shape:
         size = images_shape[spatial(self.data_format)]
         return (maps_shape[0], *size, maps_shape[3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}

@@ -6,51 +6,58 @@ Dosovitskiy et al. 2021, equations 2 and 3:
     z  = mlp(norm(z')) + z'
 """
 
+from typing import Any, Self
+
 import keras
 
 from keras_vit.arguments import (
+    Shape,
     check_above_zero,
-    check_choice,
     check_rank,
     check_rate,
 )
 from keras_vit.keras_gaps import Layer, serialize_part, without_inner_remat
 from keras_vit.layers.attention import SelfAttention
-from keras_vit.layers.layer_norm import LayerNorm
-from keras_vit.layers.mlp import ACTIVATIONS, MLP
+from keras_vit.layers.mlp import MLP, Activation, check_activation
 from keras_vit.layers.regularization import LayerScale, StochasticDepth
+from keras_vit.layers.rms_norm import make_norm
 from keras_vit.ops.norms import EPSILON
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class TransformerBlock(Layer):
-    """Attention and MLP, each layer-normed before and added after.
+    """Attention and MLP, each after a layer norm and added to its input.
 
     The two numbers of the paper's Table 1 make the ordinary block. Another
-    attention or MLP comes in as a layer of its own:
+    attention or MLP is given as a layer:
 
         TransformerBlock(attention=SelfAttention(12, qk_norm=True),
                          mlp=MLP(2048, activation="swiglu"))
 
     Each branch goes through dropout, `LayerScale` and `StochasticDepth`, in
-    this order, where they are asked for.
+    this order. By default there are none of them.
 
     Args:
         num_heads: heads of the attention; or give `attention`.
         mlp_dim: inner width of the MLP; or give `mlp`.
-        attention: a layer called as `attention(tokens, training=...)`, in
-            place of `SelfAttention(num_heads)`.
-        mlp: a layer called as `mlp(tokens, training=...)`, in place of
+        attention: a layer called as `attention(tokens, training=...)`, instead
+            of `SelfAttention(num_heads)`.
+        mlp: a layer called as `mlp(tokens, training=...)`, instead of
             `MLP(mlp_dim, activation=activation, dropout=dropout)`.
-        activation: of the MLP that `mlp_dim` makes, see `MLP`.
-        dropout: rate in `[0, 1)` of dropout at the end of both branches, and
-            inside the MLP that `mlp_dim` makes: the places the official code
-            has it in. Scores are not dropped; see `SelfAttention`.
+        activation: activation of the MLP that `mlp_dim` makes, see `MLP`.
+        dropout: rate in `[0, 1)` of dropout at the end of both branches and
+            inside the MLP that `mlp_dim` makes, as in the official code.
+            Scores are not dropped; see `SelfAttention`.
         stochastic_depth: rate in `[0, 1)` of dropping a branch.
         layer_scale: start value of `LayerScale` on both branches, or `None`
             for no such layers.
-        epsilon: of the layer norms, above 0.
-        seed: int, for dropout and stochastic depth.
+        norm: kind of the norms, `"layer"` or `"rms"`.
+        norm_after: whether the norm of a branch is at its end, before
+            `LayerScale` (Liu et al. 2021, arXiv:2111.09883), and not at its
+            start.
+        epsilon: epsilon of the norms, above 0.
+        seed: seed of dropout and stochastic depth. Each part has its own:
+            `seed`, `seed + 1` and `seed + 2`.
 
     Call arguments:
         tokens: tensor of shape `(batch, num_tokens, hidden_dim)`.
@@ -72,24 +79,28 @@ class TransformerBlock(Layer):
 
     def __init__(
         self,
-        num_heads=None,
-        mlp_dim=None,
+        num_heads: int | None = None,
+        mlp_dim: int | None = None,
         *,
-        attention=None,
-        mlp=None,
-        activation="gelu_tanh",
-        dropout=0.0,
-        stochastic_depth=0.0,
-        layer_scale=None,
-        epsilon=EPSILON,
-        seed=None,
+        attention: keras.layers.Layer | None = None,
+        mlp: keras.layers.Layer | None = None,
+        activation: Activation = "gelu_tanh",
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        layer_scale: float | None = None,
+        norm: str = "layer",
+        norm_after: bool = False,
+        epsilon: float = EPSILON,
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         _check_either("num_heads", num_heads, "attention", attention)
         _check_either("mlp_dim", mlp_dim, "mlp", mlp)
         self.num_heads, self.mlp_dim = num_heads, mlp_dim
-        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.activation = check_activation(activation)
+        self.norm = norm
+        self.norm_after = bool(norm_after)
         self.dropout = check_rate("dropout", dropout)
         self.stochastic_depth = check_rate("stochastic_depth", stochastic_depth)
         self.layer_scale = layer_scale
@@ -99,19 +110,21 @@ class TransformerBlock(Layer):
         self._own_mlp = mlp is None
 
         with without_inner_remat():
-            # Parts that share a seed would drop in step.
+            # Parts that share a seed would draw the same numbers.
             seeds = [None if seed is None else seed + part for part in range(3)]
             common = {"dtype": self.dtype_policy}
-            self.attention_norm = LayerNorm(
-                self.epsilon, name="attention_norm", **common
+            self.attention_norm = make_norm(
+                norm, self.epsilon, name="attention_norm", **common
             )
             if attention is None:
                 attention = SelfAttention(num_heads, **common)
-            # By its place, so that weights have the same paths whatever layer
-            # it is.
+            # Named by its place, so that weights have the same paths whatever
+            # layer it is.
             attention.name = "attention"
             self.attention = attention
-            self.mlp_norm = LayerNorm(self.epsilon, name="mlp_norm", **common)
+            self.mlp_norm = make_norm(
+                norm, self.epsilon, name="mlp_norm", **common
+            )
             if mlp is None:
                 mlp = MLP(
                     mlp_dim,
@@ -137,7 +150,7 @@ class TransformerBlock(Layer):
                 self.stochastic_depth, seed=seeds[2], **common
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 3, "(batch, tokens, hidden_dim)")
         for layer in (
             self.attention_norm,
@@ -152,18 +165,23 @@ class TransformerBlock(Layer):
             if layer is not None:
                 layer.build(input_shape)
 
-    def call(self, tokens, training=None):
-        # Keras drops `training` for a layer that does not take it. Handed down
-        # by name it also reaches a block that is recomputed in the backward
-        # pass, outside of Keras' own call context.
-        x = self.attention(self.attention_norm(tokens), training=training)
-        tokens = tokens + self._regularize(x, self.attention_scale, training)
-        x = self.mlp(self.mlp_norm(tokens), training=training)
-        return tokens + self._regularize(x, self.mlp_scale, training)
+    def call(self, tokens: Any, training: bool | None = None) -> Any:
+        # Keras drops `training` for a layer that does not take it. As a keyword
+        # it also reaches a block that is recomputed in the backward pass,
+        # outside of Keras' own call context.
+        for branch, norm, scale in (
+            (self.attention, self.attention_norm, self.attention_scale),
+            (self.mlp, self.mlp_norm, self.mlp_scale),
+        ):
+            if self.norm_after:
+                x = norm(branch(tokens, training=training))
+            else:
+                x = branch(norm(tokens), training=training)
+            tokens = tokens + self._regularize(x, scale, training)
+        return tokens
 
     def _regularize(self, x, scale, training):
-        # Layers that do nothing still take time to call, where they are
-        # called in every step.
+        # Even a layer that does nothing takes time to call in every step.
         if self.dropout:
             x = self.branch_dropout(x, training=training)
         if scale is not None:
@@ -172,10 +190,10 @@ class TransformerBlock(Layer):
             x = self.branch_depth(x, training=training)
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
@@ -188,12 +206,14 @@ class TransformerBlock(Layer):
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
             "layer_scale": self.layer_scale,
+            "norm": self.norm,
+            "norm_after": self.norm_after,
             "epsilon": self.epsilon,
             "seed": self.seed,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         for name in ("attention", "mlp"):
             if isinstance(config.get(name), dict):

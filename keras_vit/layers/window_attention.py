@@ -1,14 +1,17 @@
 """Self-attention inside the windows of a grid of tokens.
 
 With windows of a whole row or column it is axial attention (Ho et al. 2019,
-arXiv:1912.12180), which `AxialBlock` is made of; with square ones the window
+arXiv:1912.12180), which `AxialBlock` uses. With square windows it is the window
 attention of Liu et al. 2021 (arXiv:2103.14030), without shifts.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.arguments import (
+    Shape,
     check_num_tokens,
     check_pair,
     check_positive,
@@ -26,19 +29,19 @@ class WindowAttention(SelfAttention):
 
     The tokens are a grid in row order and nothing else. The grid is cut into
     windows of equal size, and a token attends to the tokens of its window: N
-    tokens in windows of w cost N w products in place of N^2. Weights are
-    those of `SelfAttention`, shared by all windows; with one window as large
-    as the grid, so is the output.
+    tokens in windows of w cost N w products instead of N^2. The weights are
+    those of `SelfAttention`, and all windows share them. With one window as
+    large as the grid the output is that of `SelfAttention` too.
 
     A class token has no window. Leave it out of the model
     (`pooling="average"`).
 
     Args:
         num_heads: number of heads.
-        window_size: rows and columns of a window, an int or a pair, which
-            divide those of the grid. `None` in the pair is the whole axis:
+        window_size: rows and columns of a window, which divide those of the
+            grid; an int stands for both. `None` in the pair is the whole axis:
             `(1, None)` is attention along rows, `(None, 1)` along columns.
-        grid_size: rows and columns of the grid, an int or a pair.
+        grid_size: rows and columns of the grid; an int stands for both.
         **kwargs: the other arguments of `SelfAttention` (`head_dim`,
             `use_bias`, `use_output_bias`, `qk_norm`, `dropout`, `epsilon`,
             `seed`) and those of `keras.layers.Layer`.
@@ -46,7 +49,7 @@ class WindowAttention(SelfAttention):
     Call arguments:
         tokens: tensor of shape `(batch, rows * columns, hidden_dim)`.
         training: whether dropout is on.
-        return_attention_scores: whether to return the scores as well.
+        return_attention_scores: whether to return the scores too.
 
     Returns:
         A tensor of the shape of `tokens`; with `return_attention_scores=True`
@@ -55,8 +58,8 @@ class WindowAttention(SelfAttention):
         tokens in a window, are in row order.
 
     Raises:
-        ValueError: if the windows do not divide the grid, or if there are
-            other than `rows * columns` tokens.
+        ValueError: if the windows do not divide the grid, or if the number of
+            tokens is not `rows * columns`.
 
     Example:
 
@@ -72,13 +75,19 @@ class WindowAttention(SelfAttention):
           appendix D.6
     """
 
-    def __init__(self, num_heads, window_size, grid_size, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        window_size: int | tuple[int | None, int | None],
+        grid_size: int | tuple[int, int],
+        **kwargs,
+    ):
         super().__init__(num_heads, **kwargs)
         self.grid_size = check_pair("grid_size", grid_size)
         self.window_size = _check_window(window_size, self.grid_size)
 
     @property
-    def window(self):
+    def window(self) -> tuple[int, int]:
         """Rows and columns of a window, as numbers."""
         return tuple(
             size or whole
@@ -91,12 +100,17 @@ class WindowAttention(SelfAttention):
         rule = f"the grid of {rows} x {columns} and no class token"
         check_num_tokens(self, shape, rows * columns, rule)
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         self._check_grid(tokens_shape)
         height, width = self.window
         super().build((None, height * width, tokens_shape[-1]))
 
-    def call(self, tokens, training=None, return_attention_scores=False):
+    def call(
+        self,
+        tokens: Any,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         self._check_grid(tokens.shape)
         rows, columns = self.grid_size
         height, width = self.window
@@ -130,12 +144,15 @@ class WindowAttention(SelfAttention):
         tokens = height * width
         return (rows * columns // tokens, self.num_heads, tokens, tokens)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         return tokens_shape
 
     def compute_output_spec(
-        self, tokens, training=None, return_attention_scores=False
-    ):
+        self,
+        tokens: keras.KerasTensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         output = keras.KerasTensor(tokens.shape, dtype=self.compute_dtype)
         if not return_attention_scores:
             return output
@@ -143,7 +160,7 @@ class WindowAttention(SelfAttention):
         dtype = at_least_float32(self.compute_dtype)
         return output, keras.KerasTensor(shape, dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "window_size": self.window_size,
@@ -152,7 +169,7 @@ class WindowAttention(SelfAttention):
 
 
 def _check_window(window_size, grid_size):
-    """Returns the pair, `None` for a whole axis left in it."""
+    """Returns the pair, in which `None` stays for a whole axis."""
     pair = window_size
     if not isinstance(pair, (tuple, list)):
         pair = (pair, pair)

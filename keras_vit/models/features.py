@@ -1,9 +1,13 @@
 """The inside of a model as a model: any tap, or several, in one line."""
 
+from collections.abc import Sequence
+
 import keras
 
 
-def feature_extractor(model, taps):
+def feature_extractor(
+    model: keras.Model, taps: str | Sequence[str]
+) -> keras.Model:
     """Returns the part of a model that ends at the named layers.
 
     The result shares its layers and weights with `model`. Every model of this

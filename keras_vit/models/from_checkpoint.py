@@ -148,10 +148,10 @@ def build(
     """
     d = description
     epsilon, dtype = d.epsilon, options.get("dtype")
-    common = {"epsilon": epsilon, "dtype": dtype}
+    common = {"norm": d.norm, "epsilon": epsilon, "dtype": dtype}
     own = dict(d.attention)
     attention = getattr(layers, own.pop("layer", "SelfAttention"))
-    plain = not (d.attention or d.mlp or d.block)
+    plain = d.is_plain()
 
     def block(index):
         return layers.TransformerBlock(
@@ -159,6 +159,7 @@ def build(
             mlp=layers.MLP(
                 d.variant.mlp_dim,
                 activation=d.activation,
+                epsilon=epsilon,
                 dtype=dtype,
                 **d.mlp,
             ),
@@ -178,6 +179,8 @@ def build(
         preprocessing=d.preprocessing,
         activation=d.activation if plain or d.pooling == "attention" else None,
         epsilon=epsilon,
+        norm=d.norm,
+        final_norm=d.final_norm,
         norm_after_pooling=d.norm_after_pooling,
         patch_encoder=layers.PatchEncoder(
             d.variant.hidden_dim, **d.patch_encoder, **common

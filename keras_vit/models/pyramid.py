@@ -17,7 +17,13 @@ from keras_vit.models.segmentation import feature_map
 LEVELS = (2, 3, 4, 5)
 
 
-def feature_pyramid(backbone, *, hidden_dim=256, tap="encoder_norm", name=None):
+def feature_pyramid(
+    backbone: keras.Model,
+    *,
+    hidden_dim: int = 256,
+    tap: str = "encoder_norm",
+    name: str | None = None,
+) -> keras.Model:
     """Builds a backbone with maps at 1/4, 1/8, 1/16 and 1/32 of the image.
 
     The model returns the coarsest map. All maps are layers named `P2` to `P5`,

@@ -4,6 +4,9 @@ Kolesnikov et al. 2020 (BiT), arXiv:1912.11370; Dosovitskiy et al. 2021,
 section 4.1; `vit_jax/models_resnet.py` and big_vision's `models/bit_paper.py`.
 """
 
+import os
+from collections.abc import Sequence
+
 import keras
 
 from keras_vit.anatomy import TO_CHANNELS_LAST
@@ -87,21 +90,21 @@ def resnet_trunk(
 
 
 def ResNet(
-    variant="50x1",
+    variant: str | tuple[Sequence[int], float] = "50x1",
     *,
-    image_size=224,
-    num_channels=3,
-    num_classes=1000,
-    preactivation=False,
-    head_bias=0.0,
-    classifier_activation=None,
+    image_size: int | tuple[int, int] | None = 224,
+    num_channels: int = 3,
+    num_classes: int | None = 1000,
+    preactivation: bool = False,
+    head_bias: float = 0.0,
+    classifier_activation: str | None = None,
     preprocessing: Preprocessing | str | None = "auto",
-    weights=None,
-    data_format=None,
-    dtype=None,
-    name=None,
+    weights: str | os.PathLike | None = None,
+    data_format: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str | None = None,
     include_rescaling: bool | None = None,
-):
+) -> keras.Model:
     """Builds a ResNet of the kind that the paper compares ViT with.
 
     Group norm in place of batch norm, standardised convolutions. Its taps are

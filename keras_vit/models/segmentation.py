@@ -6,6 +6,8 @@ progressive upsampling of Zheng et al. 2021 (SETR), arXiv:2012.15840, kept
 small.
 """
 
+from typing import Literal
+
 import keras
 
 from keras_vit.anatomy import cell_size, image_data_format, only_layer
@@ -22,7 +24,9 @@ from keras_vit.ops.precision import is_half
 DECODERS = ("linear", "conv")
 
 
-def feature_map(backbone, tap="encoder_norm"):
+def feature_map(
+    backbone: keras.Model, tap: str = "encoder_norm"
+) -> keras.Model:
     """Returns the tokens of a Vision Transformer as a map.
 
     The class token and registers are left out, and each patch token is put
@@ -58,14 +62,14 @@ def feature_map(backbone, tap="encoder_norm"):
 
 
 def segmentation_model(
-    backbone,
-    num_classes,
+    backbone: keras.Model,
+    num_classes: int,
     *,
-    decoder="linear",
-    decoder_dim=128,
-    tap="encoder_norm",
-    name=None,
-):
+    decoder: Literal["linear", "conv"] = "linear",
+    decoder_dim: int = 128,
+    tap: str = "encoder_norm",
+    name: str | None = None,
+) -> keras.Model:
     """Builds a model that gives each pixel a class.
 
     Images may be of any size that the backbone takes. Logits are those of

@@ -14,7 +14,8 @@ import keras
 from keras_vit.arguments import check_rate
 from keras_vit.checkpoints.load import load_into_new, settle
 from keras_vit.keras_gaps import without_inner_remat
-from keras_vit.layers import LayerNorm, Patches
+from keras_vit.layers import Patches
+from keras_vit.layers.rms_norm import make_norm
 from keras_vit.models import stages
 from keras_vit.models.ends import (
     check_arguments,
@@ -48,6 +49,8 @@ def ViT(
     stochastic_depth: float = 0.0,
     activation: str | None = None,
     epsilon: float | None = None,
+    norm: Literal["layer", "rms"] = "layer",
+    final_norm: bool = True,
     norm_after_pooling: bool = False,
     patch_encoder: keras.layers.Layer | None = None,
     block: Callable[[int], keras.layers.Layer] | None = None,
@@ -116,6 +119,9 @@ def ViT(
         epsilon: of the layer norms: 1e-6 in the official code and timm,
             1e-12 in Hugging Face's ViT. Defaults as `activation`, else to
             1e-6.
+        norm: kind of the norms: `"layer"`, or `"rms"` as in AIMv2.
+        final_norm: whether a norm follows the blocks; RADIO and InternViT have
+            none.
         norm_after_pooling: whether the last layer norm follows the pooling,
             as timm's `fc_norm`, in place of `encoder_norm`.
         patch_encoder: a layer in place of the `PatchEncoder` made of the
@@ -204,6 +210,7 @@ def ViT(
             image_size,
             num_registers=num_registers,
             dropout=dropout,
+            norm=norm,
             epsilon=epsilon,
             dtype=dtype,
         )
@@ -216,6 +223,7 @@ def ViT(
             stochastic_depth,
             activation=activation,
             dropout=dropout,
+            norm=norm,
             epsilon=epsilon,
             dtype=dtype,
         )
@@ -246,15 +254,15 @@ def ViT(
     for index in range(variant.num_layers):
         x = positions(index)(x)
         x = stages.named(block(index), f"block_{index:02d}")(x)
-    if norm_after_pooling:
+    if norm_after_pooling or not final_norm:
         x = identity("encoder_norm", dtype)(x)
     else:
-        x = LayerNorm(epsilon, name="encoder_norm", dtype=dtype)(x)
+        x = make_norm(norm, epsilon, name="encoder_norm", dtype=dtype)(x)
     x = stages.pooling_layer(
         pooling, variant, prefix, activation, epsilon, dtype
     )(x)
     if norm_after_pooling:
-        x = LayerNorm(epsilon, name="pooling_norm", dtype=dtype)(x)
+        x = make_norm(norm, epsilon, name="pooling_norm", dtype=dtype)(x)
     # `keras.RematScope` is for what stands above: a head costs no memory, and
     # the model must not be recomputed as a whole on top of its parts.
     with without_inner_remat():

@@ -1,21 +1,25 @@
-"""What stands between the projections of attention: `softmax(q k^T) v`.
+"""The part of attention between the projections: `softmax(q k^T) v`.
 
-Vaswani et al. 2017, arXiv:1706.03762, equation 1. Where the backend has a
-fused kernel that pays, that is what runs. Elsewhere (TensorFlow, and JAX on a
-CPU) the same is computed here with its gradient in closed form: what automatic
-differentiation makes of it takes a tenth more of a whole training step. Where
-there are more scores than memory should hold, heads and queries go by blocks.
+Vaswani et al. 2017, arXiv:1706.03762, equation 1. A fused kernel runs where the
+backend has one that pays. Elsewhere (TensorFlow, and JAX on a CPU) this file
+computes the same with the gradient in closed form: with automatic
+differentiation a whole training step takes a tenth longer. Where the scores
+would fill too much memory, `chunked_attention` takes heads and queries in
+blocks.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_vit.ops import plain
 from keras_vit.ops.chunked_attention import LARGEST, chunked_attention
 from keras_vit.ops.precision import at_least_float32
 
 
-def attend(query, key, value, scale):
-    """Lets each query gather values by its likeness to the keys.
+def attend(query: Any, key: Any, value: Any, scale: float) -> Any:
+    """Gathers values for each query by its likeness to the keys.
 
     For each head, with `z = scale * q k^T`:
 
@@ -25,7 +29,7 @@ def attend(query, key, value, scale):
         query: tensor of shape `(batch, num_queries, num_heads, head_dim)`.
         key: tensor of shape `(batch, num_tokens, num_heads, head_dim)`.
         value: tensor of the shape of `key`.
-        scale: number that the products are multiplied by.
+        scale: factor of the products.
 
     Returns:
         A tensor of the shape and dtype of `query`.
@@ -34,7 +38,7 @@ def attend(query, key, value, scale):
         if keras.backend.backend() == "torch":
             import torch
 
-            # Keras' function copies each of the three first, and needs not.
+            # Keras' function copies all three first, unnecessarily.
             turned = (x.transpose(1, 2) for x in (query, key, value))
             attention = torch.nn.functional.scaled_dot_product_attention
             return attention(*turned, scale=scale).transpose(1, 2)
@@ -44,13 +48,18 @@ def attend(query, key, value, scale):
     return attend_in_closed_form(query, key, value, scale)
 
 
-def has_fused_kernel(query):
-    """Whether the backend's fused attention is right, and pays, for a tensor.
+def has_fused_kernel(query: Any) -> bool:
+    """Returns whether the backend's fused attention is right and pays.
 
-    TensorFlow has none, and JAX none on a CPU, nor in float32. Keras computes
-    float64 in float32 in it. PyTorch's for bfloat16 on a CPU takes 2 to 4
-    times as long as matrix products.
+    TensorFlow has none. JAX has none on a CPU and none in float32. Keras'
+    computes float64 in float32. PyTorch's takes 2 to 4 times as long as matrix
+    products for bfloat16 on a CPU.
+
+    Args:
+        query: tensor, of which dtype and device count.
     """
+    if plain.PLAIN_OPS:
+        return False
     dtype = keras.backend.standardize_dtype(query.dtype)
     backend = keras.backend.backend()
     if backend == "torch":
@@ -64,14 +73,17 @@ def has_fused_kernel(query):
 
 def _has_too_many_scores(query, key):
     queries, heads, tokens = query.shape[1], query.shape[2], key.shape[1]
-    # Unknown in a graph for images of any size, symbols in an export by JAX.
+    # They are unknown in a graph for images of any size, and symbols in an
+    # export by JAX.
     if not (isinstance(queries, int) and isinstance(tokens, int)):
         return False
     return heads * queries * tokens > LARGEST
 
 
-def attend_in_closed_form(query, key, value, scale):
-    """The plain formula, with softmax undone in the backward pass by itself.
+def attend_in_closed_form(
+    query: Any, key: Any, value: Any, scale: float
+) -> Any:
+    """Computes the plain formula, with its gradient in closed form.
 
     With `p = softmax(z)`, `output = p v`, and for an upstream gradient `g`,
     with `m(.)` the sum over `head_dim`:
@@ -79,13 +91,22 @@ def attend_in_closed_form(query, key, value, scale):
         dvalue = p^T g
         dz     = p * (g v^T - m(g * output))
 
-    the last term being the sum over keys that the gradient of a softmax takes
-    (Dao et al. 2022, arXiv:2205.14135, appendix B.2). `p` is all of the size
-    of the scores that is kept for the backward pass. Or `e = p s`, see
-    `_softmax`: then `output` and `g` are divided by `s` in its place.
+    The last term is the sum over keys in the gradient of a softmax (Dao et al.
+    2022, arXiv:2205.14135, appendix B.2). Of all arrays of the size of the
+    scores, the backward pass keeps `p` alone. Or it keeps `e = p s`, see
+    `_softmax`: then `output` and `g` are divided by `s` instead of `p`.
 
-    Heads come first within: products of matrices that lie side by side take
-    XLA half the time on a CPU.
+    Heads come before tokens inside: XLA takes half the time on a CPU for
+    products of matrices that lie side by side.
+
+    Args:
+        query: as in `attend`.
+        key: as in `attend`.
+        value: as in `attend`.
+        scale: as in `attend`.
+
+    Returns:
+        A tensor of the shape and dtype of `query`.
     """
     dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
 
@@ -123,21 +144,22 @@ def attend_in_closed_form(query, key, value, scale):
 def _softmax(logits):
     """Returns scores and `None`, or `e = exp(z - max z)` and `1 / sum e`.
 
-    TensorFlow has one kernel for the softmax. To XLA a division is a pass of
-    its own, which is shorter over rows `head_dim` wide than over scores.
+    TensorFlow and PyTorch have one kernel for the softmax. XLA makes a division
+    a pass of its own, which is shorter over rows `head_dim` wide than over
+    scores.
     """
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() != "jax":
         return ops.softmax(logits, axis=-1), None
     raised = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
     return raised, 1 / ops.sum(raised, axis=-1, keepdims=True)
 
 
 def _turned(x):
-    """Between (batch, tokens, heads, dim) and (batch, heads, tokens, dim)."""
+    """(batch, tokens, heads, dim) <-> (batch, heads, tokens, dim)."""
     return ops.transpose(x, (0, 2, 1, 3))
 
 
 def _product(equation, left, right):
-    """An einsum of the last two axes."""
+    """Computes an einsum of the last two axes."""
     left_axes, right_axes, axes = equation.replace("->", ",").split(",")
     return ops.einsum(f"bh{left_axes},bh{right_axes}->bh{axes}", left, right)

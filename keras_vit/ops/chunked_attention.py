@@ -1,30 +1,38 @@
 """Attention whose memory does not grow with the square of the tokens.
 
-A kernel without tiling writes all scores down: `heads * tokens^2` numbers an
-image, 4.3 GB for 16,384 tokens and four heads in float32. A query needs one
-row of them. Here queries come in blocks, each of which forgets its scores
-(Rabe and Staats 2021, arXiv:2112.05682, without the split of the keys, so
-that the softmax is the plain one), and head by head: one product of two large
-matrices at a time, in which all cores take part.
+A kernel without tiling stores all scores: `heads * tokens^2` numbers an image,
+4.3 GB for 16,384 tokens and four heads in float32. A query needs one row of
+them. Here queries come in blocks, and each block forgets its scores (Rabe and
+Staats 2021, arXiv:2112.05682, without the split of the keys, so that the
+softmax is the plain one). Heads come one by one: each product is one of two
+large matrices, which all cores share.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.ops.precision import at_least_float32
 
-# Scores of one image beyond which blocks pay: 2^28 float32 are 1 GiB.
+# Blocks pay beyond this number of scores of one image: 2^28 float32 are 1 GiB.
 LARGEST = 2**28
 # Scores of one block of one head: 2^24 float32 are 64 MiB.
 BLOCK = 2**24
 
 
-def chunked_attention(query, key, value, scale, block_size=None):
-    """Scaled dot-product attention, computed a block of queries at a time.
+def chunked_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    scale: float,
+    block_size: int | None = None,
+) -> Any:
+    """Computes scaled dot-product attention a block of queries at a time.
 
         softmax(q k^T * scale) v
 
-    The result is that of the formula row by row, and so is the gradient; the
+    Each row of the result and of the gradient is that of the formula. The
     backward pass computes the scores of a block again. Memory beyond inputs
     and output is `block_size * num_keys` numbers.
 
@@ -33,8 +41,8 @@ def chunked_attention(query, key, value, scale, block_size=None):
         key: tensor of shape `(batch, num_keys, heads, dim)`.
         value: tensor of the shape of `key`.
         scale: factor of the logits.
-        block_size: queries in a block. Defaults to what makes a block of
-            about `BLOCK` scores.
+        block_size: queries in a block. The default makes blocks of about
+            `BLOCK` scores.
 
     Returns:
         A tensor of the shape of `query`.
@@ -44,7 +52,7 @@ def chunked_attention(query, key, value, scale, block_size=None):
     if block_size is None:
         block_size = max(BLOCK // num_keys, 1)
     blocks = -(-num_queries // block_size)
-    # Blocks of one size, with zeros behind the last query.
+    # All blocks have one size; zeros follow the last query.
     size = -(-num_queries // blocks)
     padding = blocks * size - num_queries
     padded = ops.pad(query, ((0, 0), (0, padding), (0, 0), (0, 0)))

@@ -1,38 +1,40 @@
 """GELU in its two forms, with their derivatives in closed form.
 
-Hendrycks and Gimpel 2016, arXiv:1606.08415. The tanh form is Flax' default,
-hence that of the official code; the exact one is that of timm and Hugging Face.
+Hendrycks and Gimpel 2016, arXiv:1606.08415. Flax, and therefore the official
+code, uses the tanh form; timm and Hugging Face use the exact form.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.ops.on_tensorflow import fused
 
-# 2 sqrt(2 / pi), and with the cubic term: tanh(u / 2) = 2 sigmoid(u) - 1.
+# 2 sqrt(2 / pi), and that times the cubic coefficient. The factor 2 is that of
+# tanh(u / 2) = 2 sigmoid(u) - 1.
 LINEAR = 2 * math.sqrt(2 / math.pi)
 CUBIC = LINEAR * 0.044715
 
 
-def gelu_tanh(x, training=True):
+def gelu_tanh(x: Any, training: bool = True) -> Any:
     """Computes `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
 
-    As `x s` with `s = sigmoid(u)` and `u = x (a + b x^2)`, which is the same;
-    its derivative is
+    This equals `x s` with `s = sigmoid(u)` and `u = x (a + b x^2)`. Its
+    derivative is
 
         s + x s (1 - s) (a + 3 b x^2)
 
-    PyTorch has kernels for it, and TensorFlow's graph fuses the usual formula
-    with the matrix product in front of it where no gradient is asked for.
-    Elsewhere, a power and a dozen elementwise steps back through it become a
-    few products.
+    PyTorch has kernels for it. TensorFlow's graph fuses the usual formula with
+    the matrix product in front of it where no gradient is needed. Elsewhere a
+    few products replace a power and a dozen elementwise steps backwards.
 
     Args:
         x: tensor of any shape.
-        training: whether a gradient will be asked for. If not, there may be one
-            all the same, made in a slower way.
+        training: whether a gradient will be needed. Without it a gradient is
+            right too, but slower.
 
     Returns:
         A tensor of the shape and dtype of `x`.
@@ -48,14 +50,14 @@ def gelu_tanh(x, training=True):
     return _with_gradient(_tanh_form, _tanh_gradient)(x)
 
 
-def gelu_exact(x, training=True):
+def gelu_exact(x: Any, training: bool = True) -> Any:
     """Computes `x P(x)`, with `P` the normal distribution function.
 
-    Its derivative, with `p` the density, is
+    With `p` the density, its derivative is
 
         P(x) + x p(x)
 
-    which JAX and PyTorch make of it by themselves.
+    JAX and PyTorch derive this form by themselves.
 
     Args:
         x: tensor of any shape.
@@ -69,8 +71,8 @@ def gelu_exact(x, training=True):
     return _with_gradient(_exact_form, _exact_gradient)(x)
 
 
-def _with_gradient(function, gradient_of):
-    """Returns a function that keeps its input alone for the backward pass."""
+def _with_gradient(function: Callable, gradient_of: Callable) -> Callable:
+    """Returns a function that keeps only its input for the backward pass."""
 
     @ops.custom_gradient
     def apply(x):

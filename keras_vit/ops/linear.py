@@ -1,35 +1,44 @@
-"""Dense layers as the one matrix product that they are.
+"""Dense layers as one matrix product.
 
 Keras multiplies and adds a bias in two steps, and writes the projections of
-attention, whose kernels have heads, as an einsum. XLA sees through both.
-TensorFlow and PyTorch without a compiler do not: there the kernel is seen as a
-matrix, and PyTorch adds the bias while it multiplies. TensorFlow's graph does
-so too, and applies GELU besides, where these follow one another at once. So
-does PyTorch by the kernels of `on_torch`.
+attention, whose kernels have heads, as an einsum. XLA simplifies both.
+TensorFlow and PyTorch without a compiler do not. For them this file reshapes
+the kernel to a matrix. PyTorch then adds the bias while it multiplies, and with
+the kernels of `on_torch` applies GELU as well. TensorFlow's graph does both
+where product, bias and GELU follow one another directly.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_vit.ops import plain
 from keras_vit.ops.gelu import gelu_exact, gelu_tanh
 
-# What PyTorch's kernels call them.
+# The names that PyTorch's kernels have for them.
 GELUS = {gelu_tanh: "tanh", gelu_exact: "none"}
 
 
-def linear(layer, x, activation=None, training=None):
-    """Calls a built `Dense` or `EinsumDense` layer, faster where it can be.
+def linear(
+    layer: keras.layers.Layer,
+    x: Any,
+    activation: Callable | None = None,
+    training: bool | None = None,
+) -> Any:
+    """Calls a built `Dense` or `EinsumDense` layer, faster where possible.
 
     Args:
         layer: a `keras.layers.Dense` without activation, or an `EinsumDense`
             whose equation sums over the last axes of its input and the first
-            of its kernel, with a bias over all others or none.
+            axes of its kernel. Its bias, if any, is over all other axes.
         x: tensor of at least rank 2.
         activation: elementwise function of a tensor of any shape and
             `training`, or `None`.
-        training: whether a gradient will be asked for, for `activation`.
+        training: second argument of `activation`: whether a gradient will be
+            needed.
 
     Returns:
         What `activation(layer(x), training)` returns.
@@ -38,6 +47,7 @@ def linear(layer, x, activation=None, training=None):
     activation = activation or _identity
     if (
         backend == "jax"
+        or plain.PLAIN_OPS
         or layer.quantization_mode is not None
         or layer.lora_enabled
     ):
@@ -49,7 +59,7 @@ def linear(layer, x, activation=None, training=None):
     x = ops.cast(x, layer.compute_dtype)
     lead, outer = ops.shape(x)[: -inner or None], kernel.shape[inner:]
     kernel = ops.reshape(kernel, (-1, math.prod(outer)))
-    # One matrix, not a batch of them that share a kernel.
+    # One matrix, not a batch of matrices that share a kernel.
     rows = ops.matmul(ops.reshape(x, (-1, kernel.shape[0])), kernel)
     if bias is not None:
         rows = ops.add(rows, ops.reshape(bias, (-1,)))
@@ -57,9 +67,10 @@ def linear(layer, x, activation=None, training=None):
 
 
 def _linear_on_torch(layer, x, activation, training):
-    """By PyTorch's functions: Keras' take longer to call than small products.
+    """Computes `linear` by PyTorch's functions.
 
-    (They look for symbols in their arguments first, each time.)
+    A call of Keras' functions, which first look for symbols in their arguments,
+    takes longer than a small product.
     """
     import torch
 
@@ -85,7 +96,7 @@ def _identity(x, training):
 
 def _axes_summed_over(layer):
     if isinstance(layer, keras.layers.EinsumDense):
-        # As in "bthk,hkd->btd": the axes of the kernel that the output lacks.
+        # The axes of the kernel that the output lacks, as in "bthk,hkd->btd".
         kernel, output = layer.equation.split(",")[1].split("->")
         return sum(axis not in output for axis in kernel)
     return 1

@@ -1,27 +1,30 @@
-"""Elementwise work as one pass over memory, on TensorFlow too.
+"""Elementwise operations in one pass over memory, on TensorFlow too.
 
 JAX compiles a chain of elementwise operations to one kernel, and PyTorch has
-kernels made by hand for the usual ones. TensorFlow runs each operation by
-itself, and reads and writes the whole tensor every time; Keras has it compile
-whole models on a GPU, but not where there are processors alone.
+hand-made kernels for the usual chains. TensorFlow runs each operation by
+itself, and each reads and writes the whole tensor. On a GPU Keras compiles
+whole models; on a CPU it does not.
 """
 
 import functools
+from collections.abc import Callable
 
 import keras
 
+from keras_vit.ops import plain
 
-def fused(function):
-    """Has XLA compile a function where TensorFlow would not do so itself.
+
+def fused(function: Callable) -> Callable:
+    """Compiles a function with XLA where TensorFlow itself would not.
 
     That is in graphs, as `fit` makes them, on machines without an accelerator.
-    Anywhere else, and on the other backends, the function is called as it is.
+    Anywhere else, and on the other backends, the function is called unchanged.
 
     Args:
-        function: from one or more tensors to one, elementwise.
+        function: elementwise, from one or more tensors to one.
 
     Returns:
-        A function that takes and returns the same.
+        A function with the same arguments and result.
     """
 
     @functools.cache
@@ -32,7 +35,8 @@ def fused(function):
 
     @functools.wraps(function)
     def call(*tensors):
-        if keras.backend.backend() == "tensorflow" and _in_graph():
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if on_tensorflow and not plain.PLAIN_OPS and _in_graph():
             return compiled()(*tensors)
         return function(*tensors)
 
@@ -47,7 +51,7 @@ def _in_graph():
 
 @functools.cache
 def _can_compile():
-    """Whether there are processors alone, and a compiler in this build."""
+    """Whether there are only CPUs, and a compiler in this build."""
     import tensorflow as tf
 
     kinds = {device.device_type for device in tf.config.list_physical_devices()}

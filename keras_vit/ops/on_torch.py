@@ -1,45 +1,63 @@
-"""What PyTorch has for processors, but calls only where it compiles.
+"""Kernels for CPUs that PyTorch has, but calls only where it compiles.
 
-Operation by operation it multiplies by MKL, which oneDNN outruns on some
-processors by a tenth, and makes a pass over memory of its own for GELU, whose
-tanh form takes three times as long as the exact one. Everything here is for
-float32 on a processor; `suit` says whether tensors are that.
+Operation by operation, PyTorch multiplies with MKL, which is a tenth slower
+than oneDNN on some processors. GELU is a separate pass over memory, and the
+tanh form takes three times as long as the exact one. The kernels of this file
+are for float32 on a CPU; `suit` says whether they are right for some tensors.
 """
 
 import functools
 import math
+from typing import Any, Literal
 
-# Of the tanh form of GELU as `x sigmoid(x (a + b x^2))`, see `ops.gelu`.
+from keras_vit.ops import plain
+
+# `a` and `b` of the tanh form of GELU, `x sigmoid(x (a + b x^2))`; see
+# `keras_vit.ops.gelu`.
 LINEAR = 2 * math.sqrt(2 / math.pi)
 CUBIC = LINEAR * 0.044715
 
 
-def suit(*tensors):
-    """Whether these kernels are for these tensors, here and now."""
+def suit(*tensors: Any) -> bool:
+    """Returns whether these kernels may compute with these tensors now."""
     import torch
 
     return (
-        all(x.dtype == torch.float32 for x in tensors)
+        not plain.PLAIN_OPS
+        and all(x.dtype == torch.float32 for x in tensors)
         and all(x.device.type == "cpu" for x in tensors)
-        # What records a model wants operations that others know.
+        # A recorded model must consist of operations that others know.
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
-        # `torch.func` takes gradients in a form that costs every call dear.
-        and not torch._C._are_functorch_transforms_active()
+        # The form of gradients that `torch.func` takes makes every call slow.
+        and not _transforms_are_active()
         and torch.backends.mkldnn.enabled
         and _there()
     )
 
 
-def linear(x, kernel, bias=None, gelu=None):
-    """Computes `x kernel + bias`, and GELU of it if that is asked for.
+def _transforms_are_active():
+    import torch
+
+    # This function is not public. Without it, expect transforms everywhere.
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return active is None or active()
+
+
+def linear(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    gelu: Literal["tanh", "none"] | None = None,
+) -> Any:
+    """Computes `x kernel + bias`, and GELU of it if `gelu` is given.
 
     Args:
         x: tensor of shape `(..., inputs)`.
         kernel: tensor of shape `(inputs, outputs)`.
         bias: tensor of shape `(outputs,)` or `None`.
-        gelu: `"tanh"`, `"none"` for the exact form, or `None` for no GELU. It
-            has no gradient: for `torch.no_grad` alone.
+        gelu: `"tanh"`, `"none"` for the exact form, or `None` for no GELU.
+            GELU has no gradient here: use it under `torch.no_grad` only.
 
     Returns:
         A tensor of shape `(..., outputs)`.
@@ -51,11 +69,11 @@ def linear(x, kernel, bias=None, gelu=None):
     return _multiply(x, kernel, bias, gelu)
 
 
-def gelu_tanh(x):
-    """GELU in the tanh form, see `keras_vit.ops.gelu`.
+def gelu_tanh(x: Any) -> Any:
+    """Computes GELU in the tanh form, see `keras_vit.ops.gelu`.
 
-    Forwards by the sigmoid, which is faster here than PyTorch's own kernel;
-    backwards by that kernel.
+    Forwards it uses the sigmoid, which is faster here than PyTorch's own
+    kernel; backwards it uses that kernel.
 
     Args:
         x: tensor of any shape.
@@ -87,7 +105,7 @@ def _gelu(x):
 
 @functools.cache
 def _there():
-    """Whether the operator, which is no public one, is there and right."""
+    """Whether the operator, which is not public, exists and is right."""
     import torch
 
     numbers = torch.linspace(-1, 1, 12, dtype=torch.float32, device="cpu")
@@ -116,7 +134,7 @@ def _linear_with_gradient():
             rows = upstream.flatten(0, -2)
             return (
                 linear(upstream, kernel.T) if of_x else None,
-                # The one product of the three in which MKL is faster.
+                # MKL is faster in this one of the three products.
                 x.flatten(0, -2).T @ rows if of_kernel else None,
                 rows.sum(0) if of_bias else None,
             )

@@ -1,11 +1,11 @@
-"""Which dtypes are too coarse for what."""
+"""Which dtypes are precise enough."""
 
 
-def at_least_float32(dtype):
-    """Returns the dtype for what float16 and bfloat16 are too coarse for.
+def at_least_float32(dtype: str) -> str:
+    """Returns the dtype for sums that float16 and bfloat16 are too coarse for.
 
-    Not `keras.backend.result_type(dtype, "float32")`, which turns float64
-    into float32.
+    `keras.backend.result_type(dtype, "float32")` would turn float64 into
+    float32.
 
     Args:
         dtype: name of a float dtype.
@@ -16,6 +16,6 @@ def at_least_float32(dtype):
     return "float64" if dtype == "float64" else "float32"
 
 
-def is_half(dtype):
+def is_half(dtype: str) -> bool:
     """Returns whether a dtype has 16 bits."""
     return dtype in ("float16", "bfloat16")

@@ -1,31 +1,40 @@
 """Position tables and patch kernels at other sizes, in NumPy on the host.
 
-Every method is a matrix a side: a resampled grid is `rows @ grid @ columns`.
-The matrices are made in float64, so the result is that of the original code
-to the last digits of float32.
+Every method is one matrix for each side: a resampled grid is
+`rows @ grid @ columns`. The matrices are made in float64, so the result is that
+of the original code to the last digits of float32. `linear_resize_matrix` is
+the one that runs inside a graph.
 """
+
+from typing import Any, Literal, get_args
 
 import numpy as np
 from keras import ops
 
 from keras_vit.arguments import check_choice
 
-METHODS = ("corner_aligned", "bilinear", "bicubic")
+Method = Literal["corner_aligned", "bilinear", "bicubic", "torch_bicubic"]
+METHODS = get_args(Method)
 
 
-def resize_matrix(new_size, old_size, method="corner_aligned"):
+def resize_matrix(
+    new_size: int, old_size: int, method: Method = "corner_aligned"
+) -> np.ndarray:
     """Returns the matrix that takes `old_size` samples to `new_size`.
 
     Args:
         new_size: rows of the matrix.
         old_size: columns of the matrix.
-        method: `"corner_aligned"`, linear between samples, the first and the
-            last of which keep their places, as `scipy.ndimage.zoom(order=1)`
-            in the official code; `"bilinear"`, linear between the centres of
-            pixels, edges repeated, as timm resamples official files;
-            `"bicubic"`, cubic between the centres of pixels with a = -0.5,
-            widened against aliasing when the grid shrinks, as timm resamples
-            all else.
+        method: `"corner_aligned"` is linear between samples, and the first
+            and the last sample keep their places, as in
+            `scipy.ndimage.zoom(order=1)` in the official code. `"bilinear"` is
+            linear between the centres of pixels, with edges repeated, as timm
+            resamples official files. `"bicubic"` is cubic between the centres
+            of pixels with a = -0.5, widened against aliasing when the grid
+            shrinks, as timm resamples all other files. `"torch_bicubic"` is
+            cubic between the centres of pixels with a = -0.75, with edges
+            repeated and never widened, as in PyTorch's `interpolate`, which
+            transformers and Meta's DINO use.
 
     Returns:
         A float64 array of shape `(new_size, old_size)`, whose rows sum to 1.
@@ -51,24 +60,28 @@ def resize_matrix(new_size, old_size, method="corner_aligned"):
     if method == "bilinear":
         centres = np.clip(centres, 0, old_size - 1)
         return _triangle(centres[:, None] - samples)
+    if method == "torch_bicubic":
+        return _cubic_with_edges(centres, old_size)
     width = max(scale, 1.0)
     weights = _cubic((centres[:, None] - samples) / width)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def linear_resize_matrix(new_size, old_size, dtype="float32"):
+def linear_resize_matrix(
+    new_size: Any, old_size: int, dtype: str = "float32"
+) -> Any:
     """Returns the matrix that stretches `old_size` samples to `new_size`.
 
-    Corner-aligned linear interpolation: first and last sample keep their
-    places, as in `scipy.ndimage.zoom(order=1)`, by which the official code
-    moves position tables to other resolutions. Row `i` holds the weights of
-    the old samples in the new sample `i`: a triangle of width 1 around
+    The interpolation is linear and corner-aligned: first and last sample keep
+    their places, as in `scipy.ndimage.zoom(order=1)`, with which the official
+    code resamples position tables. Row `i` holds the weights of the old samples
+    in the new sample `i`: a triangle of width 1 around
     `i * (old_size - 1) / (new_size - 1)`.
 
     Args:
         new_size: rows of the matrix: an int, or a scalar tensor where a graph
             knows the image size only when it runs.
-        old_size: columns of the matrix, an int.
+        old_size: columns of the matrix.
         dtype: float dtype of the matrix.
 
     Returns:
@@ -98,12 +111,27 @@ def _cubic(distances, a=-0.5):
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def resize_grid(grid, new_size, method="corner_aligned"):
+def _cubic_with_edges(centres, old_size, a=-0.75):
+    """Four taps a sample; a tap outside takes the sample at the edge."""
+    matrix = np.zeros((len(centres), old_size))
+    first = np.floor(centres).astype(int) - 1
+    for tap in range(4):
+        weights = _cubic(centres - (first + tap), a)
+        columns = np.clip(first + tap, 0, old_size - 1)
+        np.add.at(matrix, (np.arange(len(centres)), columns), weights)
+    return matrix
+
+
+def resize_grid(
+    grid: np.ndarray,
+    new_size: tuple[int, int],
+    method: Method = "corner_aligned",
+) -> np.ndarray:
     """Resamples a grid of vectors.
 
     Args:
         grid: array of shape `(rows, columns, hidden_dim)`.
-        new_size: the new rows and columns, a pair.
+        new_size: the new rows and columns.
         method: see `resize_matrix`.
 
     Returns:
@@ -121,18 +149,23 @@ def resize_grid(grid, new_size, method="corner_aligned"):
     return resized.astype(grid.dtype)
 
 
-def resize_patch_kernel(kernel, old_patch, new_patch, method="bilinear"):
+def resize_patch_kernel(
+    kernel: np.ndarray,
+    old_patch: tuple[int, int],
+    new_patch: tuple[int, int],
+    method: Method = "bilinear",
+) -> np.ndarray:
     """Resamples a patch projection so that resized patches give equal tokens.
 
     If `B` resizes a patch of the old size to the new one, the new kernel is
-    `pinv(B^T) w`: for larger patches `<pinv(B^T) w, B x> = <w, x>` exactly,
-    for smaller ones it is the closest there is. Both `B` and its pseudo-inverse
-    come apart into one matrix a side.
+    `pinv(B^T) w`. For larger patches `<pinv(B^T) w, B x> = <w, x>` exactly; for
+    smaller patches it is the closest kernel there is. Both `B` and its
+    pseudo-inverse factor into one matrix for each side.
 
     Args:
         kernel: array of shape `(height * width * channels, hidden_dim)`.
-        old_patch: height and width of a patch in pixels, a pair.
-        new_patch: the new height and width, a pair.
+        old_patch: height and width of a patch in pixels.
+        new_patch: the new height and width.
         method: how pixels are resized, see `resize_matrix`.
 
     Returns:

@@ -1,9 +1,11 @@
-"""Tokens of a sequence by their index."""
+"""Picks tokens of a sequence by their index."""
+
+from typing import Any
 
 from keras import ops
 
 
-def select_tokens(tokens, indices, mask_token=None):
+def select_tokens(tokens: Any, indices: Any, mask_token: Any = None) -> Any:
     """Returns the tokens at the given places of each sequence.
 
     Args:

@@ -1,9 +1,11 @@
 """Figures of what is inside a Vision Transformer, and of its training.
 
-Each function returns a `matplotlib.figure.Figure`, which a notebook shows when
-it is the last line of a cell, and which `figure.savefig` writes to a file.
-Colours are those of viridis and of Okabe and Ito, which everyone can tell
-apart. `explore` is a figure to click on.
+Each function returns a `matplotlib.figure.Figure`. A notebook shows it as the
+last line of a cell, `figure.savefig` writes it to a file. `figures` has what
+all share, with colours (viridis, Okabe and Ito) that everyone can tell apart.
+`attention` and `embeddings` draw `keras_vit.introspection`, `training` draws
+data and curves, and `explore` is a figure to click on. See `tests/plot` and
+`tests/browser`.
 """
 
 from keras_vit.plot.attention import (

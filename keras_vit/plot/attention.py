@@ -1,7 +1,10 @@
 """Figures of attention: the paper's 6, 7 (right), 11 and 14, and more."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from keras_vit.anatomy import image_data_format
@@ -25,8 +28,16 @@ from keras_vit.plot.figures import (
     smooth,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def attention_scores(model, image, block=-1, heads=None):
+
+def attention_scores(
+    model: keras.Model,
+    image: Any,
+    block: str | int = -1,
+    heads: int | Sequence[int] | None = None,
+) -> "Figure":
     """Draws the attention of one block, token by token, head by head.
 
     Args:
@@ -36,8 +47,8 @@ def attention_scores(model, image, block=-1, heads=None):
         heads: list of indices of heads. Defaults to all.
 
     Returns:
-        A `matplotlib.figure.Figure`: a matrix a head, queries down, keys
-        across, all in one scale of colours.
+        A `matplotlib.figure.Figure`: one matrix for each head, queries down,
+        keys across, all in one scale of colours.
 
     Example:
 
@@ -65,20 +76,26 @@ def attention_scores(model, image, block=-1, heads=None):
     return figure
 
 
-def attention_from(model, image, patch=None, block=-1, heads=None):
+def attention_from(
+    model: keras.Model,
+    image: Any,
+    patch: tuple[int, int] | None = None,
+    block: str | int = -1,
+    heads: int | Sequence[int] | None = None,
+) -> "Figure":
     """Draws what one patch, or the class token, attends to, head by head.
 
     Args:
         model: as in `keras_vit.introspection.attention_from`.
         image: array of shape `(height, width, channels)`, or a batch of one.
-        patch: row and column of the patch that looks, counted from 0 at the
+        patch: row and column of the patch that attends, counted from 0 at the
             top left. Defaults to the class token.
         block: name or index of the block.
         heads: list of indices of heads. Defaults to all.
 
     Returns:
-        A `matplotlib.figure.Figure`: the image, the patch framed in it, then a
-        map a head, all in one scale of colours.
+        A `matplotlib.figure.Figure`: the image with a frame around the patch,
+        then one map for each head, all in one scale of colours.
 
     Example:
 
@@ -111,18 +128,18 @@ def attention_from(model, image, patch=None, block=-1, heads=None):
     return figure
 
 
-def attention_rollout(model, images):
+def attention_rollout(model: keras.Model, images: Any) -> "Figure":
     """Draws which patches count for the representation of images.
 
     Args:
         model: as in `keras_vit.introspection.attention_rollout`.
         images: array of shape `(batch, height, width, channels)`, or one
-            image without the first axis. A row of the figure for each.
+            image without the first axis.
 
     Returns:
-        A `matplotlib.figure.Figure`: for each image itself; the image as the
-        paper draws it, lit where the rollout is high; and the rollout patch by
-        patch, divided by its mean.
+        A `matplotlib.figure.Figure` with one row for each image: the image;
+        the image as the paper draws it, lit where the rollout is high; and the
+        rollout patch by patch, divided by its mean.
 
     Example:
 
@@ -145,7 +162,7 @@ def attention_rollout(model, images):
         show_image(row[0], image)
         light = smooth(values, layout, (height, width))
         light = (light - light.min()) / max(np.ptp(light), 1e-9)
-        # Some light is left everywhere, to see what is in the dark.
+        # A fifth of the light stays everywhere, to show what is in the dark.
         show_image(row[1], image * (0.2 + 0.8 * light[..., None]))
         shown = show_map(row[2], values, layout, image, maps.max())
     titles = ("image", "lit by the rollout", "rollout of each patch")
@@ -156,18 +173,21 @@ def attention_rollout(model, images):
     return figure
 
 
-def attention_distance(model, images, batch_size=8):
+def attention_distance(
+    model: keras.Model, images: Any, batch_size: int = 8
+) -> "Figure":
     """Draws how far each head looks, against the depth of its block.
 
     Args:
         model: as in `keras_vit.introspection.attention_distance`.
         images: array of shape `(batch, height, width, channels)`, or one
             image without the first axis.
-        batch_size: images whose scores are computed together.
+        batch_size: number of images whose scores are computed together.
 
     Returns:
-        A `matplotlib.figure.Figure`: a dot a head, the mean of a block as a
-        line and, dashed, the distance of attention to all patches alike.
+        A `matplotlib.figure.Figure`: one dot for each head, a line through the
+        means of the blocks and, dashed, the distance of equal attention to all
+        patches.
 
     Example:
 

@@ -1,5 +1,7 @@
 """Figures of filters, positions and tokens: the paper's 7 and 10."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
@@ -18,13 +20,16 @@ from keras_vit.plot.figures import (
     show_map,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def filter_components(model, n=28):
+
+def filter_components(model: keras.Model, n: int = 28) -> "Figure":
     """Draws the principal components of the filters of the patches.
 
     Args:
         model: as in `keras_vit.introspection.filter_components`, for images of
-            1 or 3 channels and without a ResNet under it.
+            1 or 3 channels and without a ResNet.
         n: number of components.
 
     Returns:
@@ -32,7 +37,7 @@ def filter_components(model, n=28):
         whole range about grey, which is 0, under its share of the variance.
 
     Raises:
-        ValueError: if filters are not over pixels of 1 or 3 channels.
+        ValueError: if the filters are not over pixels of 1 or 3 channels.
 
     Example:
 
@@ -75,15 +80,15 @@ def filter_components(model, n=28):
     return figure
 
 
-def position_similarity(model):
-    """Draws how alike the position embeddings of all patches are.
+def position_similarity(model: keras.Model) -> "Figure":
+    """Draws how similar the position embeddings of all patches are.
 
     Args:
         model: as in `keras_vit.introspection.position_similarity`.
 
     Returns:
-        A `matplotlib.figure.Figure`: a tile a patch, laid out as the patches
-        are; each tile is a map of its similarity to all patches.
+        A `matplotlib.figure.Figure`: one tile for each patch, at the place of
+        the patch; each tile is a map of the similarity to all patches.
 
     Example:
 
@@ -97,7 +102,7 @@ def position_similarity(model):
     """
     similarity = embeddings.position_similarity(model)
     rows, columns = similarity.shape[:2]
-    # A line of nothing between two tiles.
+    # An empty line between two tiles.
     tiles = np.full((rows, columns, rows + 1, columns + 1), np.nan)
     tiles[:, :, :rows, :columns] = similarity
     mosaic = tiles.transpose(0, 2, 1, 3).reshape(
@@ -121,18 +126,20 @@ def position_similarity(model):
     return figure
 
 
-def token_components(model, images, tap="encoder_norm"):
+def token_components(
+    model: keras.Model, images: Any, tap: str = "encoder_norm"
+) -> "Figure":
     """Draws images, and the components of their patch tokens as colours.
 
     Args:
         model: as in `keras_vit.introspection.token_components`.
         images: array of shape `(batch, height, width, channels)`, or one
             image without the first axis.
-        tap: name of the layer whose tokens are taken.
+        tap: name of the layer whose output the tokens are.
 
     Returns:
-        A `matplotlib.figure.Figure`: under each image its tokens, the first
-        three components as red, green and blue.
+        A `matplotlib.figure.Figure`: each image over its tokens, with the
+        first three components as red, green and blue.
 
     Example:
 

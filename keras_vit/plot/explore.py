@@ -1,36 +1,42 @@
 """A view into a model for notebooks: click on a patch, see where it looks.
 
-Made of the widgets that every notebook has, and no other: over the image lies
-a grid of transparent buttons, one a patch.
+It uses only widgets that every notebook has: a grid of transparent buttons,
+one for each patch, lies over the image.
 """
 
 import io
 import itertools
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from keras_vit.anatomy import image_data_format
 from keras_vit.arguments import check_positive
+from keras_vit.extras import require
 from keras_vit.introspection.geometry import only_image, token_layout
 from keras_vit.introspection.scores import attention_scores, block_names
 from keras_vit.plot.figures import displayable
 
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+
 MEAN = "mean of all"
-# How thick the frame around a patch is, in pixels of the screen.
+# Width of the frame around a patch, in pixels of the screen.
 FRAME = 2
 
 
-def explore(model, image, size=400):
-    """Shows where a patch looks, in any block and head, at the click on it.
+def explore(model: keras.Model, image: Any, size: int = 400) -> "VBox":
+    """Shows where a patch looks, in any block and head, after a click on it.
 
-    In a notebook (JupyterLab, VS Code), as the last line of a cell. On the
-    left is the image: a click on a patch chooses it. On the right is what it
-    attends to, from dark (nothing) to bright (the most in this map), over
-    menus of the blocks and heads. Where there is a class token, a button asks
-    for what it attends to.
+    Write it as the last line of a cell in a notebook (JupyterLab, VS Code).
+    The image is on the left: a click on a patch chooses it. What the patch
+    attends to is on the right, from dark (nothing) to bright (the most in this
+    map). Menus choose block and head; a button chooses the class token, where
+    there is one.
 
-    Scores are computed when a block is first asked for, and kept in half
-    precision, for display: 100 MB for B/16 at 384 x 384 pixels.
+    The scores of a block are computed when you first choose it, and kept in
+    half precision for display: 100 MB for B/16 at 384 x 384 pixels.
 
     Args:
         model: as in `keras_vit.introspection.attention_scores`, with one
@@ -42,7 +48,7 @@ def explore(model, image, size=400):
         An `ipywidgets.VBox`.
 
     Raises:
-        ValueError: as `attention_scores`.
+        ValueError: as in `keras_vit.introspection.attention_scores`.
         ImportError: if ipywidgets or Matplotlib is not installed.
 
     Example:
@@ -51,14 +57,10 @@ def explore(model, image, size=400):
     keras_vit.explore(model, image)
     ```
     """
-    try:
-        import ipywidgets
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "`explore` needs ipywidgets and Matplotlib, which are not "
-            'installed: pip install "keras-vit[notebooks]"'
-        ) from error
+    ipywidgets = require(
+        "ipywidgets", "notebooks", "`explore` needs ipywidgets"
+    )
+    require("matplotlib", "notebooks", "`explore` needs Matplotlib")
     check_positive("size", size)
     batch = only_image(model, image)
     layout = token_layout(model, batch)
@@ -66,7 +68,7 @@ def explore(model, image, size=400):
     names = block_names(model)
     pixels = displayable(batch, image_data_format(model))[0]
     rows, columns = layout.grid_size
-    # What the patches cover: padding is drawn, what is cropped is not.
+    # What the patches cover, with the padding and without what is cropped.
     covered = _fit(
         pixels, rows * layout.cell_size[0], columns * layout.cell_size[1]
     )
@@ -108,8 +110,8 @@ def explore(model, image, size=400):
     def change_block(*_):
         count = len(scores_of(blocks.value))
         chosen = heads.value
-        # Setting options chooses the first one, which draws; stay where we
-        # were if there is such a head.
+        # New options select the first one, which draws. Keep the chosen head
+        # if the block has it.
         heads.unobserve(draw, "value")
         heads.options = [MEAN, *range(count)]
         heads.value = chosen if chosen in heads.options else MEAN
@@ -120,8 +122,8 @@ def explore(model, image, size=400):
         state["patch"] = patch
         draw()
 
-    # One style and one layout for all buttons: each would be an object in the
-    # browser as well.
+    # All buttons share one style and one layout, because each is an object in
+    # the browser too.
     style = ipywidgets.ButtonStyle(button_color="transparent")
     cell = ipywidgets.Layout(
         width="100%", height="100%", margin="0", padding="0", min_width="0"
@@ -181,7 +183,7 @@ class _ScoresOnDemand:
 
 
 def _fit(pixels, height, width):
-    """Crops an image, or pads it with black, below and at the right."""
+    """Crops an image, or pads it with black, below and on the right."""
     pixels = pixels[:height, :width]
     below, right = height - pixels.shape[0], width - pixels.shape[1]
     return np.pad(pixels, ((0, below), (0, right), (0, 0)))
@@ -208,7 +210,7 @@ def _framed(image, patch, layout, screen):
         for at, size, count in zip(patch, screen, layout.grid_size)
     )
     inside = image[top:bottom, left:right]
-    # Black around white: one of them tells on any colour.
+    # Black around white: one of them shows on any colour.
     kept = inside[2 * FRAME : -2 * FRAME, 2 * FRAME : -2 * FRAME].copy()
     inside[:] = 0
     inside[FRAME:-FRAME, FRAME:-FRAME] = 1

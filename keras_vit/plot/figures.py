@@ -1,60 +1,71 @@
 """What the figures have in common: panels, images, maps of patches on them.
 
-A figure is made without `matplotlib.pyplot`, so none stays open and no setting
-changes; it carries a picture of itself for notebooks to show.
+Figures are made without `matplotlib.pyplot`, so that none stays open and no
+setting changes. Each has the method by which notebooks show it.
 """
 
 import functools
 import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from keras_vit.extras import require
+from keras_vit.introspection.geometry import TokenLayout
+from keras_vit.ops.resize import resize_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # In inches; at 100 dots an inch as wide as a page on GitHub.
 WIDTH = 9.0
 DPI = 100
-# Okabe and Ito's colours, which everyone can tell apart, also in grey.
+# Okabe and Ito's colours: everyone can tell them apart, also in grey.
 BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
 GREY = "0.4"
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float) -> "Figure":
     """Returns an empty figure of a width and height in inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Figures need Matplotlib, which is not installed: "
-            'pip install "keras-vit[viz]"'
-        ) from error
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    # Without pyplot Jupyter has no other way to show it.
+    matplotlib_figure = require(
+        "matplotlib.figure", "viz", "Figures need Matplotlib"
+    )
+    figure = matplotlib_figure.Figure(
+        figsize=(width, height), dpi=DPI, layout="constrained"
+    )
+    # Without pyplot, Jupyter shows a figure only by this method.
     figure._repr_png_ = functools.partial(png, figure)
     return figure
 
 
-def png(figure):
+def png(figure: "Figure") -> bytes:
     """Returns a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     return buffer.getvalue()
 
 
-def panels(count, per_row, aspect, extra=0.3):
+def panels(
+    count: int, per_row: int, aspect: float, extra: float = 0.3
+) -> tuple["Figure", np.ndarray]:
     """Returns a figure with a panel for each of `count` pictures.
 
     Args:
         count: number of panels.
         per_row: panels side by side, at most.
         aspect: height of a picture divided by its width.
-        extra: inches of height that a row of panels needs besides, for
-            titles.
+        extra: additional height of a row of panels for titles, in inches.
 
     Returns:
         The figure and an array of shape `(count,)` of its axes, in row order.
     """
     columns = min(count, per_row)
     rows = -(-count // columns)
-    # Few panels shall not fill the page; a colour bar and labels need an inch.
+    # Few panels do not fill the page; a colour bar and labels need an inch.
     edge = min((WIDTH - 1.3) / columns, 2.6)
     figure = new_figure(
         edge * columns + 1.3, rows * (edge * aspect + extra) + 0.8
@@ -65,17 +76,18 @@ def panels(count, per_row, aspect, extra=0.3):
     return figure, axes[:count]
 
 
-def displayable(images, data_format):
-    """Returns images as Matplotlib wants them.
+def displayable(images: Any, data_format: str) -> np.ndarray:
+    """Returns images in the form that Matplotlib draws.
 
     Args:
         images: array of rank 4; pixels in [0, 255], or in [-1, 1] or [0, 1]
             for models without rescaling.
-        data_format: of the images.
+        data_format: layout of `images`, `"channels_last"` or
+            `"channels_first"`.
 
     Returns:
-        A NumPy array of shape `(batch, height, width, 3)` in [0, 1]. Images of
-        other than 3 channels are grey.
+        A NumPy array of shape `(batch, height, width, 3)` in [0, 1]. Images
+        that do not have 3 channels become grey.
     """
     images = np.asarray(images)
     is_bytes = np.issubdtype(images.dtype, np.integer)
@@ -92,8 +104,8 @@ def displayable(images, data_format):
     return np.clip(images, 0, 1)
 
 
-def show_image(axis, pixels):
-    """Draws an image, a pixel a unit of the axes."""
+def show_image(axis: "Axes", pixels: np.ndarray) -> None:
+    """Draws an image; one pixel is one unit of the axes."""
     height, width = pixels.shape[:2]
     extent = (0, width, height, 0)
     axis.imshow(pixels, extent=extent, interpolation="nearest")
@@ -101,16 +113,28 @@ def show_image(axis, pixels):
     axis.set_yticks([0, height])
 
 
-def show_map(axis, values, layout, pixels, top, over=0.0):
-    """Draws a value a patch where the patch is, and returns the drawing.
+def show_map(
+    axis: "Axes",
+    values: np.ndarray,
+    layout: TokenLayout,
+    pixels: np.ndarray,
+    top: float | None,
+    over: float = 0.0,
+) -> "AxesImage":
+    """Draws the value of each patch at the place of the patch.
 
     Args:
-        axis: where to draw.
-        values: array of shape `(rows, columns)`.
-        layout: `TokenLayout`.
+        axis: axes to draw on.
+        values: array of shape `(rows, columns)`, or `(rows, columns, 3)` for
+            colours.
+        layout: the layout of the tokens.
         pixels: the image, as `displayable` returns it.
-        top: value of the brightest colour; 0 has the darkest.
-        over: how much of the image, in [0, 1], is seen through the map.
+        top: value of the brightest colour; 0 has the darkest. `None` for
+            colours.
+        over: how much the image shows through the map, in [0, 1].
+
+    Returns:
+        The drawing, with its scale of colours.
     """
     show_image(axis, pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1))
     limits = axis.get_xlim(), axis.get_ylim()
@@ -124,12 +148,12 @@ def show_map(axis, values, layout, pixels, top, over=0.0):
         extent=(0, columns * width, rows * height, 0),
         interpolation="nearest",
     )
-    # Patches may reach over a padded edge, or end before a cropped one.
+    # Patches may extend past the image (padded) or end before it (cropped).
     axis.set(xlim=limits[0], ylim=limits[1])
     return shown
 
 
-def frame(axis, patch, layout):
+def frame(axis: "Axes", patch: tuple[int, int], layout: TokenLayout) -> None:
     """Draws a frame around a patch."""
     from matplotlib.patches import Rectangle
 
@@ -147,15 +171,24 @@ def frame(axis, patch, layout):
         )
 
 
-def color_bar(figure, shown, axes, label, **options):
-    """Draws one colour bar for all panels, as slim beside many as beside one.
+def color_bar(
+    figure: "Figure",
+    shown: "AxesImage",
+    axes: "Iterable[Axes]",
+    label: str,
+    **options: Any,
+) -> "Colorbar":
+    """Draws one colour bar for all panels, of the same width for any number.
 
     Args:
         figure: the figure.
         shown: a drawing with the scale of colours.
         axes: the panels.
-        label: what the colours say.
-        **options: of `Figure.colorbar`.
+        label: meaning of the colours.
+        **options: as in `Figure.colorbar`.
+
+    Returns:
+        The colour bar.
     """
     height = figure.get_size_inches()[1]
     return figure.colorbar(
@@ -163,7 +196,7 @@ def color_bar(figure, shown, axes, label, **options):
     )
 
 
-def name_pixels(figure, axes):
+def name_pixels(figure: "Figure", axes: "Iterable[Axes]") -> None:
     """Names the axes of images once for the whole figure."""
     for axis in axes:
         axis.label_outer()
@@ -172,28 +205,29 @@ def name_pixels(figure, axes):
     figure.supylabel("row (pixels)", fontsize=10)
 
 
-def smooth(values, layout, size):
-    """Returns a map of patches as one of pixels, bilinear between centres.
+def smooth(
+    values: np.ndarray, layout: TokenLayout, size: tuple[int, int]
+) -> np.ndarray:
+    """Returns a map of patches as a map of pixels, bilinear between centres.
 
     Args:
         values: array of shape `(rows, columns)`.
-        layout: `TokenLayout`.
+        layout: the layout of the tokens.
         size: height and width of the image in pixels.
 
     Returns:
-        An array of the shape `size`.
+        A NumPy array of shape `size`.
     """
     weights = []
     for pixels, cell, cells in zip(size, layout.cell_size, values.shape):
-        places = (np.arange(pixels) + 0.5) / cell - 0.5
-        places = np.clip(places, 0, cells - 1)
-        distances = np.abs(places[:, None] - np.arange(cells))
-        weights.append(np.maximum(1 - distances, 0))
+        rows = resize_matrix(cell * cells, cells, "bilinear")
+        # Patches may end before the image: its last pixels repeat the edge.
+        weights.append(rows[np.minimum(np.arange(pixels), len(rows) - 1)])
     return weights[0] @ values @ weights[1].T
 
 
-def plain(axis):
-    """Leaves of the box around a diagram the two axes, and a light grid."""
+def plain(axis: "Axes") -> None:
+    """Removes the upper and right edge of a diagram and adds a light grid."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="0.92")
     axis.set_axisbelow(True)

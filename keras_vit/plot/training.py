@@ -1,5 +1,8 @@
 """Figures of data and training: images with labels, curves by epoch."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
@@ -14,21 +17,26 @@ from keras_vit.plot.figures import (
     plain,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def history(history):
+
+def history(
+    history: keras.callbacks.History | Mapping[str, Sequence[float]],
+) -> "Figure":
     """Draws loss and metrics over the epochs of a training.
 
     Args:
         history: what `model.fit` returns, or a dict from the name of a
-            quantity to its values, one an epoch; names of validation start
-            with `val_`.
+            quantity to its values, one for each epoch; names of validation
+            start with `val_`.
 
     Returns:
-        A `matplotlib.figure.Figure`: a panel a quantity, training and
-        validation in it, the last values in the legend.
+        A `matplotlib.figure.Figure`: one panel for each quantity, with
+        training and validation, and the last values in the legend.
 
     Raises:
-        ValueError: if there is not one epoch in it.
+        ValueError: if `history` has no epoch.
 
     Example:
 
@@ -43,7 +51,7 @@ def history(history):
         for name in values
         if name.startswith("val_") and name[4:] not in values
     ]
-    # Keras sorts them by the alphabet; the loss is what was asked for.
+    # Keras sorts by the alphabet; the loss comes first here.
     names.sort(key=lambda name: name != "loss")
     if not names or not all(len(values[name]) for name in values):
         raise ValueError(
@@ -80,11 +88,17 @@ def history(history):
     return figure
 
 
-def images(images, labels=None, predictions=None, class_names=None, columns=8):
+def images(
+    images: Any,
+    labels: Any | None = None,
+    predictions: Any | None = None,
+    class_names: Sequence[str] | None = None,
+    columns: int = 8,
+) -> "Figure":
     """Draws images, each under its label and, where wrong, the prediction.
 
-    `keras.visualization.plot_image_gallery` has no grey images, returns no
-    figure and leaves out what does not fill its grid.
+    `keras.visualization.plot_image_gallery` cannot draw grey images, returns no
+    figure and omits images that do not fill its grid.
 
     Args:
         images: array of shape `(num_images, height, width, channels)`, pixels
@@ -92,13 +106,14 @@ def images(images, labels=None, predictions=None, class_names=None, columns=8):
         labels: integers of shape `(num_images,)`, the true classes.
         predictions: integers of shape `(num_images,)`, the predicted classes.
         class_names: names of the classes, in the order of the labels.
-        columns: images side by side.
+        columns: number of images side by side.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: if there are no images, or other than one label each.
+        ValueError: if there are no images, or if an image does not have
+            exactly one label.
 
     Example:
 

@@ -1,12 +1,13 @@
-"""Which patches a model gets to see, and which others stand in their place.
+"""Which patches a model sees, and what replaces the others.
 
 Masked patch prediction: Dosovitskiy et al. 2021, appendix B.1.2, after BERT.
-Masked autoencoders: He et al. 2021, arXiv:2111.06377. What is drawn is a
-table of indices, for the two differ in nothing else: an index says which
-token stands at a place, and one past the last means the mask token.
+Masked autoencoders: He et al. 2021, arXiv:2111.06377. The two differ only in
+the table of indices that is drawn: an index says which token is at a place,
+and the index after the last one means the mask token.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -21,11 +22,11 @@ from keras_vit.keras_gaps import Layer
 from keras_vit.ops.tokens import select_tokens
 
 GRID_AXES = "(batch, rows, columns, patch_dim)"
-# As MAE and BERT draw theirs.
+# As in MAE and BERT.
 MASK_TOKEN_STDDEV = 0.02
 
 
-def share_of(num_patches, share):
+def share_of(num_patches: int | Any, share: float) -> int | Any:
     """Returns a share of the patches as a whole number, half rounded up."""
     if isinstance(num_patches, int):
         return int(num_patches * share + 0.5)
@@ -33,7 +34,7 @@ def share_of(num_patches, share):
     return ops.cast(ops.floor(exact + 0.5), "int32")
 
 
-def check_share(name, value, num_patches):
+def check_share(name: str, value: float, num_patches: int | None) -> None:
     """Raises if a known number of patches has no such share."""
     if num_patches is None:
         return
@@ -46,7 +47,9 @@ def check_share(name, value, num_patches):
         )
 
 
-def random_order(shape, seed):
+def random_order(
+    shape: tuple[Any, Any], seed: keras.random.SeedGenerator
+) -> tuple[Any, Any]:
     """Returns a random permutation of each row, and where each place went.
 
     Args:
@@ -56,7 +59,7 @@ def random_order(shape, seed):
     Returns:
         Two tensors of ints of that shape, one the inverse of the other.
     """
-    # Draws that are equal still make a permutation.
+    # Equal draws still make a permutation.
     order = ops.argsort(keras.random.uniform(shape, seed=seed), axis=1)
     return ops.cast(order, "int32"), ops.cast(ops.argsort(order), "int32")
 
@@ -70,10 +73,10 @@ def _num_patches(shape):
 class PatchCorruption(Layer):
     """Draws which patch embeddings are corrupted, and by what.
 
-    In each image the same number of patches is corrupted,
-    `round(corruption * num_patches)`. Each of them, by itself, becomes the
+    Each image has the same number of corrupted patches,
+    `round(corruption * num_patches)`. Each of them independently becomes the
     mask token with probability `mask_rate`, the embedding of another patch of
-    the same image with probability `swap_rate`, and else stays what it is.
+    the same image with probability `swap_rate`, and otherwise stays as it is.
     The layer draws at inference too: without corruption there is nothing to
     predict.
 
@@ -84,14 +87,14 @@ class PatchCorruption(Layer):
         seed: int, for the draws.
 
     Call arguments:
-        patches: tensor of shape `(batch, rows, columns, patch_dim)`, of which
-            the shape alone is read.
+        patches: tensor of shape `(batch, rows, columns, patch_dim)`. The layer
+            reads only its shape.
 
     Returns:
-        Two tensors of shape `(batch, rows, columns)`. `sources`, ints: the
-        index, in row order, of the patch whose embedding shall stand at each
-        place, or `rows * columns` for the mask token. `corrupted`, booleans:
-        the places that are to be predicted.
+        Two tensors of shape `(batch, rows, columns)`. `sources`, ints: for
+        each place the index, in row order, of the patch whose embedding goes
+        there, or `rows * columns` for the mask token. `corrupted`, booleans:
+        the places to predict.
 
     Raises:
         ValueError: if an argument breaks its rule, or if no patch is corrupted
@@ -111,7 +114,12 @@ class PatchCorruption(Layer):
     """
 
     def __init__(
-        self, corruption=0.5, mask_rate=0.8, swap_rate=0.1, seed=None, **kwargs
+        self,
+        corruption: float = 0.5,
+        mask_rate: float = 0.8,
+        swap_rate: float = 0.1,
+        seed: int | None = None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.corruption = check_rate("corruption", corruption)
@@ -121,7 +129,7 @@ class PatchCorruption(Layer):
                     f"`{name}` must be a number in [0, 1]. "
                     f"Received: {name}={rate!r}"
                 )
-        # 0.8 + 0.2 and their like are off by a rounding.
+        # Sums such as 0.8 + 0.2 are off by a rounding.
         if mask_rate + swap_rate > 1 + 1e-9:
             raise ValueError(
                 "`mask_rate` and `swap_rate` must add up to at most 1. "
@@ -144,7 +152,7 @@ class PatchCorruption(Layer):
         corrupted = ranks < share_of(num_patches, self.corruption)
 
         own = ops.arange(num_patches, dtype="int32")
-        # A step around the sequence that does not come back to its start.
+        # A step around the sequence that does not return to its start.
         step = keras.random.randint(
             shape, 1, num_patches, seed=self.seed_generator
         )
@@ -174,10 +182,10 @@ class PatchCorruption(Layer):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class PatchMasking(Layer):
-    """Draws which patches an encoder sees and how they come back in order.
+    """Draws which patches an encoder sees, and how to restore their order.
 
-    In each image the same number of patches is masked,
-    `round(masking * num_patches)`, so that sequences stay equally long. The
+    Each image has the same number of masked patches,
+    `round(masking * num_patches)`, so that all sequences have one length. The
     layer draws at inference too.
 
     Args:
@@ -185,13 +193,13 @@ class PatchMasking(Layer):
         seed: int, for the draws.
 
     Call arguments:
-        patches: tensor of shape `(batch, rows, columns, patch_dim)`, of which
-            the shape alone is read. Rows and columns must be known.
+        patches: tensor of shape `(batch, rows, columns, patch_dim)`. The layer
+            reads only its shape. Rows and columns must be known.
 
     Returns:
-        Three tensors. `kept`, ints of shape `(batch, num_kept)`: the patches
-        to see, by their index in row order, themselves in random order.
-        `sources`, ints of shape `(batch, rows, columns)`: for each place, the
+        Three tensors. `kept`, ints of shape `(batch, num_kept)`: the indices,
+        in row order, of the patches that the encoder sees, in random order.
+        `sources`, ints of shape `(batch, rows, columns)`: for each place the
         index in `kept` of its patch, or `num_kept` for the mask token.
         `masked`, booleans of that shape.
 
@@ -212,7 +220,9 @@ class PatchMasking(Layer):
           `models_mae.py`, `random_masking`
     """
 
-    def __init__(self, masking=0.75, seed=None, **kwargs):
+    def __init__(
+        self, masking: float = 0.75, seed: int | None = None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.masking = check_rate("masking", masking)
         self.seed = seed
@@ -263,13 +273,14 @@ class PatchMasking(Layer):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class MaskToken(keras.layers.Layer):
-    """One learned vector that stands for a patch that is not seen.
+    """One learned vector, in place of every patch that is not seen.
 
     Args:
         hidden_dim: length of the vector.
 
     Call arguments:
-        inputs: tensor of shape `(batch, ...)`, for the batch alone.
+        inputs: tensor of shape `(batch, ...)`. The layer reads only the batch
+            size.
 
     Returns:
         A tensor of shape `(batch, 1, hidden_dim)`.
@@ -280,7 +291,7 @@ class MaskToken(keras.layers.Layer):
     (2, 1, 64)
     """
 
-    def __init__(self, hidden_dim, **kwargs):
+    def __init__(self, hidden_dim: int, **kwargs):
         super().__init__(**kwargs)
         self.hidden_dim = check_positive("hidden_dim", hidden_dim)
 
@@ -312,16 +323,16 @@ class SelectTokens(keras.layers.Layer):
     Tokens in front that belong to no patch stay in front.
 
     Args:
-        num_prefix_tokens: how many those are.
+        num_prefix_tokens: number of those tokens.
 
     Call arguments:
         tokens: tensor of shape `(batch, num_prefix_tokens + num_tokens,
             hidden_dim)`.
-        indices: ints of shape `(batch, ...)`: for each place the token that
-            comes there, in `[0, num_tokens)`, or `num_tokens` for the mask
-            token. `PatchMasking` draws them.
-        mask_token: tensor of shape `(batch, 1, hidden_dim)`; needed only if
-            the indices name it.
+        indices: ints of shape `(batch, ...)`: for each place the index of its
+            token in `[0, num_tokens)`, or `num_tokens` for the mask token.
+            `PatchMasking` draws them.
+        mask_token: tensor of shape `(batch, 1, hidden_dim)`, needed only if an
+            index is `num_tokens`.
 
     Returns:
         A tensor of shape `(batch, num_prefix_tokens + num_indices,
@@ -336,7 +347,7 @@ class SelectTokens(keras.layers.Layer):
     (2, 5, 64)
     """
 
-    def __init__(self, num_prefix_tokens=0, **kwargs):
+    def __init__(self, num_prefix_tokens: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.num_prefix_tokens = check_not_negative(
             "num_prefix_tokens", num_prefix_tokens

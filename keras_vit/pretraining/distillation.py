@@ -1,7 +1,7 @@
-"""A Vision Transformer with a second head, which a teacher trains.
+"""A Vision Transformer with a second head that learns from a teacher.
 
 Touvron et al. 2020 (DeiT), arXiv:2012.12877, section 4. The distillation token
-is a token among others: here a register, with a head of its own.
+is a token like others: here a register, with a head of its own.
 """
 
 import keras
@@ -13,25 +13,28 @@ from keras_vit.layers import PatchEncoder, TokenPooling
 from keras_vit.models.ends import head
 
 
-def distillation_model(backbone, num_classes, *, name=None):
+def distillation_model(
+    backbone: keras.Model, num_classes: int, *, name: str | None = None
+) -> keras.Model:
     """Builds a model with a class token and a distillation token, as DeiT.
 
     The first register of the backbone is the distillation token. Two layers
-    of zeros, `head` on the backbone's representation and `distillation_head`
-    on the distillation token, give logits; the model returns those of `head`
-    in training and the mean of both otherwise. See `recipes.distillation` for
-    the training, with Keras' `Distiller`.
+    initialised to zero, `head` on the backbone's representation and
+    `distillation_head` on the distillation token, give logits. The model
+    returns those of `head` in training and the mean of both otherwise. See
+    `keras_vit.recipes.distillation` for the training with Keras' `Distiller`.
 
-    Weights of DeiT from timm or Hugging Face load into it, both heads
-    included. There the distillation token has a position of its own; loading
-    adds it to the token.
+    Weights of DeiT from timm or Hugging Face load into it, with both heads.
+    There the distillation token has a position of its own; loading adds the
+    position to the token.
 
     Args:
         backbone: a functional `keras.Model` made by `ViT` with
-            `num_registers=1` or more; its head is left out, its layers and
+            `num_registers=1` or more. Its head is left out; its layers and
             weights are shared.
         num_classes: number of classes.
-        name: name of the model. Defaults to one made of the backbone's.
+        name: name of the model. Defaults to the backbone's name and
+            `_distilled`.
 
     Returns:
         A `keras.Model` from images to logits of shape `(batch, num_classes)`.
@@ -75,7 +78,7 @@ def distillation_model(backbone, num_classes, *, name=None):
     tokens = layers["encoder_norm"].output
     representation = layers["pre_logits"].output
     policy = layers["pre_logits"].dtype_policy
-    # Registers stand behind the class token, if there is one.
+    # Registers come after the class token, if there is one.
     index = int(encoders[0].cls_token)
     pooling = TokenPooling(index, name="distillation_pooling", dtype=policy)
     first = head(num_classes, None, 0.0, policy)
@@ -91,13 +94,14 @@ def distillation_model(backbone, num_classes, *, name=None):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class DistilledLogits(keras.layers.Layer):
-    """Returns the logits that count: trained by labels, or of both heads.
+    """Returns the first head's logits in training, the mean otherwise.
 
         training:   logits
         inference:  (logits + distillation_logits) / 2
 
-    In training the labels are for the head on the class token; that on the
-    distillation token is trained by a teacher, which reads it by its name.
+    In training the labels are for the head on the class token. A teacher
+    trains the head on the distillation token; Keras' `Distiller` finds it by
+    its name.
 
     Args:
         **kwargs: arguments of `keras.layers.Layer`.
@@ -132,5 +136,5 @@ class DistilledLogits(keras.layers.Layer):
         return logits_shape
 
     def get_config(self):
-        # Keras wants one where a dtype policy is given as an object.
+        # Keras needs one if the dtype policy is given as an object.
         return {**super().get_config()}

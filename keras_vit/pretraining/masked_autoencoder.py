@@ -1,7 +1,7 @@
 """Masked autoencoders: an encoder that sees a quarter of the patches.
 
 He et al. 2021, arXiv:2111.06377; the official `models_mae.py`. The encoder is
-any Vision Transformer of this library as it is.
+any Vision Transformer of this library, unchanged.
 """
 
 import keras
@@ -31,7 +31,7 @@ from keras_vit.pretraining.masked_patches import (
     predictions_and_targets,
 )
 
-# What knows a token by its place in the whole grid.
+# Layers that know a token by its place in the whole grid.
 PLACED = (
     AxialBlock,
     PositionEmbedding,
@@ -42,29 +42,29 @@ PLACED = (
 
 
 def masked_autoencoder(
-    backbone,
-    masking=0.75,
+    backbone: keras.Model,
+    masking: float = 0.75,
     *,
-    decoder_dim=512,
-    decoder_layers=8,
-    decoder_heads=16,
-    normalize_pixels=True,
-    tap="encoder_norm",
-    seed=None,
-    name=None,
-):
+    decoder_dim: int = 512,
+    decoder_layers: int = 8,
+    decoder_heads: int = 16,
+    normalize_pixels: bool = True,
+    tap: str = "encoder_norm",
+    seed: int | None = None,
+    name: str | None = None,
+) -> keras.Model:
     """Builds a model that learns to fill in the patches it does not see.
 
-    The encoder is given the patches that are kept, a quarter of them, and
-    prefix tokens: with shorter sequences a step costs less than one of
+    The encoder takes the prefix tokens and the patches that are kept, a
+    quarter of all: sequences are shorter, so a step costs less than one of
     supervised training. A small decoder puts a learned mask token in the place
     of every other patch, adds fixed sine-cosine positions and predicts the
     pixels; the loss is the mean squared error on the masked patches alone.
-    Which patches those are is drawn anew in every step, of `evaluate` and
+    The masked patches are drawn anew in every step, of `evaluate` and
     `predict` too.
 
-    The contract is that of `masked_patch_model`: `fit` takes images alone,
-    `compile` an optimizer, and the layers and weights of `backbone` are
+    Use the model like a `masked_patch_model`: `fit` takes images alone,
+    `compile` takes an optimizer, and the layers and weights of `backbone` are
     shared.
 
     Args:
@@ -76,13 +76,14 @@ def masked_autoencoder(
             `decoder_heads`.
         decoder_layers: blocks of the decoder, 0 or more. The width of an MLP
             is four times `decoder_dim`.
-        decoder_heads: heads of their attention.
-        normalize_pixels: whether the pixels of each patch are brought to mean
-            0 and standard deviation 1, which gave the paper better
-            representations, or are on a scale from -1 to 1.
+        decoder_heads: heads of the decoder's attention.
+        normalize_pixels: whether to bring the pixels of each patch to mean 0
+            and standard deviation 1, which gave the paper better
+            representations, or to scale them to [-1, 1].
         tap: name of the layer whose tokens the decoder takes.
         seed: int, for the draws.
-        name: name of the model. Defaults to one made of the backbone's.
+        name: name of the model. Defaults to the backbone's name and
+            `_masked_autoencoder`.
 
     Returns:
         A `keras.Model` from images to a dict of maps: `predictions` and
@@ -91,8 +92,8 @@ def masked_autoencoder(
         rows, columns)`, the patches that are masked.
 
     Raises:
-        ValueError: if an argument breaks its rule, or if the backbone is none
-            of that kind.
+        ValueError: if an argument breaks its rule, or if the backbone is not
+            such a model.
 
     Example:
 
@@ -164,7 +165,7 @@ def _check_takes_any_sequence(layer, backbone):
     if isinstance(layer, PLACED) or find_layers(layer, PLACED):
         raise ValueError(
             "`backbone` must have its positions in the patch encoder alone, "
-            "for behind it the patches that are left have lost their places. "
+            "because the patches that are kept lose their places after it. "
             f"Received: layer '{layer.name}' of class {type(layer).__name__} "
             f"in '{backbone.name}'"
         )

@@ -1,8 +1,11 @@
 """Pre-training on images alone, by predicting patches that were corrupted.
 
-Dosovitskiy et al. 2021, section 4.6 and appendix B.1.2. The authors' code was
-never published; where the paper leaves a choice, it is stated here.
+Dosovitskiy et al. 2021, section 4.6 and appendix B.1.2. The authors never
+published their code; comments say what was chosen where the paper is open.
 """
+
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -17,20 +20,20 @@ from keras_vit.arguments import check_choice
 from keras_vit.layers import PatchEncoder, Patches, TokenGrid
 from keras_vit.ops.precision import is_half
 from keras_vit.pretraining.corruption import MaskToken, PatchCorruption
-from keras_vit.pretraining.targets import PatchTargets
+from keras_vit.pretraining.targets import Kind, PatchTargets
 
 TARGETS = ("mean_color", "thumbnail", "pixels")
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class PatchPrediction(keras.Model):
-    """A functional model that is trained on outputs of its own.
+    """A functional model that trains on its own outputs.
 
     Its outputs are a dict of maps: `predictions`, of shape `(batch, rows,
     columns, ...)`; `targets`, classes or pixels; and `corrupted`, booleans of
     shape `(batch, rows, columns)`. The loss is the mean over corrupted patches
     alone: cross-entropy of classes, whose accuracy is a metric, or the squared
-    error of pixels. Labels, if a dataset has them, are not looked at.
+    error of pixels. Labels are ignored.
 
     Args:
         inputs: as for `keras.Model`.
@@ -39,11 +42,17 @@ class PatchPrediction(keras.Model):
         **kwargs: as for `keras.Model`.
     """
 
-    def __init__(self, inputs, outputs, name=None, **kwargs):
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Mapping[str, Any],
+        name: str | None = None,
+        **kwargs,
+    ):
         super().__init__(inputs, outputs, name=name, **kwargs)
         common = {
             "reduction": "mean_with_sample_weight",
-            # Of the predictions: float32 if the policy is one of 16 bits.
+            # That of the predictions: float32 if the policy has 16 bits.
             "dtype": outputs["predictions"].dtype,
         }
         if "int" in outputs["targets"].dtype:
@@ -79,7 +88,7 @@ class PatchPrediction(keras.Model):
             y_pred["predictions"],
             sample_weight=self._weights(y_pred, sample_weight),
         )
-        # Those of regularizers, if the user's own layers have any.
+        # Losses of regularizers, if the user's own layers have any.
         return sum((ops.sum(extra) for extra in self.losses), loss)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -92,7 +101,7 @@ class PatchPrediction(keras.Model):
         return self.get_metrics_result()
 
     def _weights(self, y_pred, sample_weight):
-        """One for each number of the loss, 0 where nothing was corrupted."""
+        """Weights of the loss: 0 for patches that are not corrupted."""
         predictions, corrupted = y_pred["predictions"], y_pred["corrupted"]
         weights = ops.cast(corrupted, predictions.dtype)
         if sample_weight is not None:
@@ -105,46 +114,47 @@ class PatchPrediction(keras.Model):
 
 
 def masked_patch_model(
-    backbone,
-    target="mean_color",
-    corruption=0.5,
+    backbone: keras.Model,
+    target: Literal["mean_color", "thumbnail", "pixels"] = "mean_color",
+    corruption: float = 0.5,
     *,
-    mask_rate=0.8,
-    swap_rate=0.1,
-    tap="encoder_norm",
-    seed=None,
-    name=None,
-):
+    mask_rate: float = 0.8,
+    swap_rate: float = 0.1,
+    tap: str = "encoder_norm",
+    seed: int | None = None,
+    name: str | None = None,
+) -> PatchPrediction:
     """Builds a model that learns from images alone, as BERT does from text.
 
     Half of the patch embeddings are corrupted before positions are added: they
     become a learned mask token (80 %), the embedding of another patch of the
     image (10 %), or stay as they are (10 %). A dense layer on each token then
     predicts what the corrupted patches looked like, and the loss counts those
-    alone. Every image has the same number of corrupted patches,
-    `round(corruption * num_patches)`; what becomes of each is drawn by itself.
-    It is drawn anew in every step, of `evaluate` and `predict` too.
+    patches alone. Every image has the same number of corrupted patches,
+    `round(corruption * num_patches)`; what each becomes is drawn
+    independently. All draws are made anew in every step, of `evaluate` and
+    `predict` too.
 
-    `fit` takes images, or datasets of them; labels beside them are not looked
-    at. `compile` takes an optimizer and neither loss nor metrics; the logs
-    have `loss` and, for colours, `accuracy`. The layers and weights of
-    `backbone` are shared: it is trained with the model, and saved, transferred
-    or evaluated by itself.
+    `fit` takes images, or data sets of them, and ignores labels. `compile`
+    takes an optimizer, and neither loss nor metrics; the logs have `loss` and,
+    for colours, `accuracy`. The layers and weights of `backbone` are shared:
+    it trains with the model, and you save, transfer or evaluate it by itself.
 
     Args:
         backbone: a functional `keras.Model` made by `ViT`, pure or hybrid; its
             pooling and head are left out.
         target: `"mean_color"`, the mean colour of a patch in 3 bits a channel,
             one of 512 classes, the paper's choice; `"thumbnail"`, the same of
-            its 4 x 4 parts; `"pixels"`, all its pixels on a scale from -1 to 1
-            under a squared error. See `PatchTargets`. A patch of a hybrid is
-            the part of the image that one token stands for.
+            its 4 x 4 parts; `"pixels"`, all its pixels scaled to [-1, 1] with
+            a squared error. See `PatchTargets`. A patch of a hybrid is the
+            part of the image that one token covers.
         corruption: share in `(0, 1)` of the patches that are corrupted.
         mask_rate: share in `[0, 1]` of those that become the mask token.
         swap_rate: share in `[0, 1]` of those that become another patch.
         tap: name of the layer whose tokens predict.
         seed: int, for the draws.
-        name: name of the model. Defaults to one made of the backbone's.
+        name: name of the model. Defaults to the backbone's name and
+            `_masked_patches`.
 
     Returns:
         A `keras.Model` from images to a dict of maps: `predictions`, logits of
@@ -153,9 +163,9 @@ def masked_patch_model(
         or pixels; `corrupted`, booleans of shape `(batch, rows, columns)`.
 
     Raises:
-        ValueError: if an argument breaks its rule, if the backbone is none of
-            that kind, or if a token stands for no whole part of the image, as
-            where images are padded.
+        ValueError: if an argument breaks its rule, if the backbone is not such
+            a model, or if a token does not cover a whole part of the image, as
+            with padded images.
 
     Example:
 
@@ -167,7 +177,7 @@ def masked_patch_model(
     >>> sorted(model.fit(images, verbose=0).history)
     ['accuracy', 'loss']
 
-    The backbone then goes on by itself:
+    Then use the backbone by itself:
 
     ```python
     (images, _), _ = keras_vit.data.load("cifar10")
@@ -207,30 +217,34 @@ def masked_patch_model(
     )
 
 
-def layers_after_encoder(backbone, tap):
+def layers_after_encoder(
+    backbone: keras.Model, tap: str
+) -> list[keras.layers.Layer]:
     """Returns the layers between the patch encoder and a tap, in order."""
     encoder = only_layer(backbone, PatchEncoder, "backbone")
     part = keras.Model(encoder.output, backbone.get_layer(tap).output)
     return part.layers[1:]
 
 
-def predictions_and_targets(backbone, tokens, kind):
+def predictions_and_targets(
+    backbone: keras.Model, tokens: keras.KerasTensor, kind: Kind
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Returns the end of a model that predicts patches from their tokens.
 
     Args:
-        backbone: the model whose images they are.
+        backbone: the model that takes the images.
         tokens: a `keras.KerasTensor` of shape `(batch, rows, columns, dim)`.
-        kind: of the targets, see `PatchTargets`.
+        kind: kind of the targets, see `PatchTargets`.
 
     Returns:
-        Two `keras.KerasTensor`, predictions and targets, in at least float32.
+        Predictions and targets, in at least float32.
     """
     policy = only_layer(backbone, PatchEncoder, "backbone").dtype_policy
     dtype = "float32" if is_half(policy.compute_dtype) else policy
     size = cell_size(backbone)
     pure = only_layer(backbone, Patches, "backbone").patch_size == size
     remainder = only_layer(backbone, Patches, "backbone").remainder
-    # From the images themselves, which have not lost bits to half precision.
+    # From the images, which have lost no bits to half precision.
     pixels = Patches(
         size,
         # A padded patch has no colour of its own, so that is an error.

@@ -1,12 +1,13 @@
-"""What a masked patch is to be recognised by, computed from its pixels.
+"""What a model predicts of a masked patch, computed from its pixels.
 
 Dosovitskiy et al. 2021, appendix B.1.2, has three targets: the mean colour in
 3 bits a channel, a small copy of the patch in such colours, and the pixels
 themselves. He et al. 2021, arXiv:2111.06377, section 4.1, normalise the pixels
-of each patch by itself.
+of each patch.
 """
 
 import math
+from typing import Literal
 
 import keras
 from keras import ops
@@ -15,30 +16,31 @@ from keras_vit.arguments import check_choice, check_pair, check_rank
 from keras_vit.ops.precision import at_least_float32
 
 TARGETS = ("mean_color", "thumbnail", "pixels", "normalized_pixels")
+Kind = Literal["mean_color", "thumbnail", "pixels", "normalized_pixels"]
 LEVELS = 8  # 3 bits
 MAX_CHANNELS = 4  # 4096 classes
 THUMBNAIL = 4
 VARIANCE_EPSILON = 1e-6
-# The mean of equal pixels may round to just below them; a mean that close
-# below a level counts as on it.
+# The mean of equal pixels may round to just below them. A mean that is this
+# close below a level counts as on it.
 TOLERANCE = 1 / 512
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class PatchTargets(keras.layers.Layer):
-    """Turns patches of pixels into what a model shall predict of them.
+    """Turns patches of pixels into what a model should predict of them.
 
-    A colour of 3 bits a channel is a class: with pixels in [0, 255], the level
+    A colour of 3 bits a channel is a class. With pixels in [0, 255], the level
     of a channel is `floor(mean / 32)`, 0 to 7, and the class of a colour is
-    `64 * red + 8 * green + blue`, 0 to 511. In general there are `8 **
-    channels` classes, the first channel in the highest place.
+    `64 * red + 8 * green + blue`, 0 to 511. In general there are
+    `8 ** channels` classes, with the first channel in the highest place.
 
     Args:
         kind: `"mean_color"`, the class of the mean colour of a patch;
             `"thumbnail"`, the classes of the 4 x 4 parts of a patch, in row
-            order; `"pixels"`, all pixels on a scale from -1 to 1; or
-            `"normalized_pixels"`, those brought to mean 0 and standard
-            deviation 1 in each patch.
+            order; `"pixels"`, all pixels scaled to [-1, 1]; or
+            `"normalized_pixels"`, the pixels of each patch scaled to mean 0
+            and standard deviation 1.
         patch_size: height and width of a patch in pixels, an int or a pair;
             multiples of 4 for a thumbnail.
         value_range: the values of black and white, a pair.
@@ -48,12 +50,12 @@ class PatchTargets(keras.layers.Layer):
             patch_width * channels)`, from `Patches`.
 
     Returns:
-        A tensor. Of ints for colours, of shape `(batch, rows, columns)`, or
-        `(batch, rows, columns, 16)` for thumbnails; of floats of the shape of
-        `patches` for pixels, in at least float32.
+        For colours a tensor of ints of shape `(batch, rows, columns)`, or
+        `(batch, rows, columns, 16)` for thumbnails; for pixels a tensor with
+        the shape of `patches`, in at least float32.
 
     Raises:
-        ValueError: if an argument breaks its rule, if a patch is none of that
+        ValueError: if an argument breaks its rule, if patches have another
             size, or if colours have more than 4 channels.
 
     Example:
@@ -72,7 +74,13 @@ class PatchTargets(keras.layers.Layer):
           `models_mae.py`, `forward_loss`
     """
 
-    def __init__(self, kind, patch_size, value_range=(0, 255), **kwargs):
+    def __init__(
+        self,
+        kind: Kind,
+        patch_size: int | tuple[int, int],
+        value_range: tuple[float, float] = (0, 255),
+        **kwargs,
+    ):
         # Half precision has too few bits for 255 greys.
         super().__init__(autocast=False, **kwargs)
         self.kind = check_choice("kind", kind, TARGETS)
@@ -94,15 +102,15 @@ class PatchTargets(keras.layers.Layer):
         return THUMBNAIL if self.kind == "thumbnail" else 1
 
     @property
-    def of_colors(self):
+    def of_colors(self) -> bool:
         """Whether targets are classes, and not pixels."""
         return self.kind in TARGETS[:2]
 
-    def prediction_shape(self, patch_dim):
-        """Returns the shape of what is to be predicted of one patch.
+    def prediction_shape(self, patch_dim: int) -> tuple[int, ...]:
+        """Returns the shape of a prediction for one patch.
 
         Args:
-            patch_dim: numbers in a patch.
+            patch_dim: number of values in a patch.
 
         Returns:
             A tuple whose last entry is the number of classes or of pixels.
@@ -142,7 +150,7 @@ class PatchTargets(keras.layers.Layer):
         if self.kind == "pixels":
             return x
         x = x - ops.mean(x, axis=-1, keepdims=True)
-        # Of the sample, as `torch.var` gives it in the official code.
+        # The sample variance, as `torch.var` in the official code.
         degrees = max(patches.shape[-1] - 1, 1)
         variance = ops.sum(ops.square(x), axis=-1, keepdims=True) / degrees
         return x * ops.rsqrt(variance + VARIANCE_EPSILON)
@@ -162,7 +170,7 @@ class PatchTargets(keras.layers.Layer):
         means = ops.mean(x, axis=(2, 4))
         levels = ops.cast(ops.floor((means + TOLERANCE) * (1 / 32)), "int32")
         levels = ops.clip(levels, 0, LEVELS - 1)
-        # Like the digits of a number to the base of 8.
+        # Levels are the digits of a number in base 8.
         labels = levels[..., 0]
         for channel in range(1, channels):
             labels = LEVELS * labels + levels[..., channel]

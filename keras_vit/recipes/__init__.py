@@ -1,8 +1,8 @@
-"""Training recipes: the arguments of `model.compile`.
+"""Training recipes: `model.compile(**keras_vit.recipes.adamw(steps))`.
 
-`parts` trains from scratch, `published` has the settings of the papers, whose
-numbers stand in `tables` row by row; `segmentation` and `distillation` are for
-those models. `model.compile(**keras_vit.recipes.adamw(steps))`.
+`parts` trains from scratch. `published` has the settings of the papers, whose
+numbers are in `tables` row by row. `segmentation` and `distillation` are for
+those models.
 """
 
 from keras_vit.recipes.distillation import distillation

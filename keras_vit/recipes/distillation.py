@@ -1,9 +1,11 @@
 """What a student learns from a teacher, for `keras.distillation.Distiller`.
 
 Touvron et al. 2020 (DeiT), arXiv:2012.12877, equations 2 and 3. Keras has the
-trainer, and a loss on the outputs of both models; DeiT compares the teacher
+trainer, and a loss on the outputs of both models. DeiT compares the teacher
 with the distillation head alone, by hard labels or at a temperature.
 """
+
+from typing import Literal
 
 import keras
 from keras import ops
@@ -11,7 +13,7 @@ from keras import ops
 from keras_vit.arguments import check_above_zero, check_choice
 
 KINDS = ("hard", "soft")
-# Weight of the distillation term in equation 2, and its temperature.
+# Weight and temperature of the distillation term in equation 2.
 SOFT_WEIGHT, SOFT_TEMPERATURE = 0.1, 3.0
 
 
@@ -21,10 +23,8 @@ class DistillationLoss(keras.losses.Loss):
 
     With teacher logits `t` and student logits `s` the loss of an image is
 
-    ```
-    hard    cross_entropy(softmax(s), argmax(t))
-    soft    T^2 KL(softmax(t / T) || softmax(s / T))
-    ```
+        hard    cross_entropy(softmax(s), argmax(t))
+        soft    T^2 KL(softmax(t / T) || softmax(s / T))
 
     Args:
         temperature: `T`, above 0, for soft labels; `None` for hard ones.
@@ -60,51 +60,51 @@ class DistillationLoss(keras.losses.Loss):
 
 
 def distillation(
-    kind: str = "hard",
+    kind: Literal["hard", "soft"] = "hard",
     *,
     temperature: float = SOFT_TEMPERATURE,
     weight: float | None = None,
     teacher_layer: str = "head",
     student_layer: str = "distillation_head",
 ) -> dict:
-    """Distillation as in DeiT: what Keras' `Distiller` takes.
+    """Distillation as in DeiT: the arguments of Keras' `Distiller`.
 
     The head on the class token learns the labels, the head on the
-    distillation token what the teacher says. With the weight `w` of the
+    distillation token learns from the teacher. With the weight `w` of the
     teacher the loss is
 
-    ```
-    (1 - w) cross_entropy(head, labels) + w teacher_loss(distillation_head)
-    ```
+        (1 - w) cross_entropy(head, labels) + w teacher_loss(distillation_head)
 
-    Soft labels are compared at a temperature (equation 2, `w` 0.1), hard ones
-    are the teacher's decisions (equation 3, `w` 0.5, the better in the paper).
-    The student is a `distillation_model`; any student will do whose layer is
-    named.
+    Soft labels are compared at a temperature (equation 2, `w` 0.1). Hard
+    labels are the teacher's decisions (equation 3, `w` 0.5), which the paper
+    found better. The student is a `distillation_model`, or any model with a
+    layer of the name `student_layer`.
 
-    Keras' `Distiller` freezes the teacher, wants images and logits of the same
-    shapes on both sides, and runs the student a second time to get at the
-    inner layer, so a step takes one more forward pass of the student.
+    Keras' `Distiller` freezes the teacher, needs images and logits of the same
+    shapes on both sides, and runs the student a second time to read the inner
+    layer, so a step takes one more forward pass of the student.
 
     Args:
         kind: `"hard"` or `"soft"`.
-        temperature: Of soft labels, above 0.
-        weight: Of the teacher, in `[0, 1]`. Defaults to the papers' value.
-        teacher_layer: Name of the layer that returns the teacher's logits.
-        student_layer: Name of the layer that shall return the same.
+        temperature: temperature of soft labels, above 0.
+        weight: weight of the teacher, in `[0, 1]`. Defaults to the paper's.
+        teacher_layer: name of the layer that returns the teacher's logits.
+        student_layer: name of the layer that learns to return the same.
 
     Returns:
         A dict with `distillation_losses` and `student_loss_weight`.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: if an argument is outside its range.
 
     Example:
 
     ```python
-    backbone = keras_vit.ViT("S/16", num_registers=1, num_classes=None)
+    backbone = keras_vit.ViT(
+        "S/16", image_size=384, num_registers=1, num_classes=None
+    )
     student = keras_vit.pretraining.distillation_model(backbone, 1000)
-    teacher = keras_vit.ViT("B/16", weights="augreg")
+    teacher = keras_vit.ViT("B/16", weights="augreg_i1k")  # for 384 pixels
     distiller = keras.distillation.Distiller(
         teacher, student, **keras_vit.recipes.distillation("hard")
     )
@@ -114,7 +114,7 @@ def distillation(
     ```
 
     Reference:
-        Touvron et al., arXiv 2012.12877, Section 4.
+        - [Touvron et al., 2020](https://arxiv.org/abs/2012.12877), section 4
     """
     check_choice("kind", kind, KINDS)
     temperature = check_above_zero("temperature", temperature)

@@ -1,41 +1,43 @@
 """Training from scratch: the general recipe, and the parts all recipes share.
 
 A recipe is the dict that `model.compile(**recipe)` takes. The one here suits
-data of any size; those that follow a table of a paper are in `recipes.py`.
-Left out: the sigmoid loss of big_vision (Keras' averages over classes, the
-official one sums), and what belongs to the model (dropout) or to the data
+data of any size; `published` has those that follow a table of a paper. Left
+out: the sigmoid loss of big_vision (Keras averages over classes, the official
+loss sums), and what belongs to the model (dropout) or to the data
 (augmentation, image size).
 """
 
 import math
+from typing import Any
 
 import keras
 
 from keras_vit.arguments import check_above_zero, check_positive, check_rate
 from keras_vit.training.optimizers import AdamW
-from keras_vit.training.schedules import WarmupDecay
+from keras_vit.training.schedules import Decay, WarmupDecay
 
 # Warm-up of Table 3.
 PRETRAIN_WARMUP_STEPS = 10_000
 
 
 def total_steps(num_images: int, batch_size: int, epochs: int) -> int:
-    """Number of updates in `epochs` passes over `num_images` images.
+    """Returns the number of updates in `epochs` passes over the images.
 
-    `epochs * ceil(num_images / batch_size)`: `fit` trains on the last, smaller
-    batch too. `batch_size` is the number of images behind one update, so with
-    gradient accumulation over `k` batches it is `k` times the loader's.
+    It is `epochs * ceil(num_images / batch_size)`, because `fit` trains on the
+    last, smaller batch too. `batch_size` is the number of images behind one
+    update, so with gradient accumulation over `k` batches it is `k` times the
+    loader's.
 
     Args:
-        num_images: Images in the training set.
-        batch_size: Images an update.
-        epochs: Passes over the training set.
+        num_images: images in the training set.
+        batch_size: images behind an update.
+        epochs: passes over the training set.
 
     Returns:
         The number of updates.
 
     Raises:
-        ValueError: If an argument is not an integer above 0.
+        ValueError: if an argument is not an integer above 0.
 
     Example:
 
@@ -53,7 +55,7 @@ def adamw(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.1,
     warmup_steps: int | None = None,
-    decay: str = "cosine",
+    decay: Decay = "cosine",
     *,
     end_learning_rate: float = 0.0,
     clip_norm: float | None = 1.0,
@@ -62,48 +64,50 @@ def adamw(
     polyak: float | None = None,
     learning_rate_multipliers: dict[str, float] | None = None,
     gradient_accumulation_steps: int | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Training from scratch: Adam, decay of kernels alone, warm-up and decay.
 
-    One update is `w <- w - rate(t) (adam + weight_decay w)` for kernels and
-    `w <- w - rate(t) adam` for the rest, with gradients clipped to a global
-    norm. `weight_decay` is thus in units of the learning rate, which is how
-    the papers print it: their 0.03, 0.1 and 0.3 go in unchanged. Only
-    big_vision's `wd` differs, being the product of rate and decay: its
-    `lr=1e-3, wd=1e-4` is `weight_decay=0.1` here.
+    One update, with gradients clipped to a global norm, is
+
+        w <- w - rate(t) (adam(gradient) + weight_decay w)    for kernels
+        w <- w - rate(t)  adam(gradient)                      for the rest
+
+    `weight_decay` is in units of the learning rate, as the papers print it:
+    their 0.03, 0.1 and 0.3 go in unchanged. big_vision's `wd` is the product
+    of rate and decay: its `lr=1e-3, wd=1e-4` is `weight_decay=0.1` here.
 
     Args:
-        total_steps: Length of the training in updates, see `total_steps()`.
-        learning_rate: Peak rate.
-        weight_decay: Decoupled decay of variables named `kernel`.
-        warmup_steps: Updates of linear warm-up. `None` is a tenth of
+        total_steps: length of the training in updates, see `total_steps()`.
+        learning_rate: peak rate.
+        weight_decay: decoupled decay of variables named `kernel`.
+        warmup_steps: updates of linear warm-up. `None` is a tenth of
             `total_steps`, at most 10,000: the proportion of the paper's
             ImageNet row.
         decay: `"cosine"`, `"linear"`, `"rsqrt"` or `"constant"`.
-        end_learning_rate: Floor of cosine and linear decay.
-        clip_norm: Global norm to clip gradients to, or `None`.
-        one_hot: Whether labels are one-hot (or mixed) rows
-            `(batch, num_classes)` and not integers `(batch,)`.
-        label_smoothing: Mass in `[0, 1)` spread evenly over the classes. Keras
-            offers it for one-hot labels alone.
-        polyak: Momentum of an exponential moving average of the weights, for
+        end_learning_rate: floor of cosine and linear decay.
+        clip_norm: global norm to clip gradients to, or `None`.
+        one_hot: whether labels are one-hot (or mixed) rows of shape
+            `(batch, num_classes)` and not integers of shape `(batch,)`.
+        label_smoothing: mass in `[0, 1)` spread evenly over the classes. Keras
+            has it for one-hot labels alone.
+        polyak: momentum of an exponential moving average of the weights, for
             instance 0.9999, or `None`. It is Keras' own `use_ema`: at the end
-            of `fit` the model holds the average; to validate with the average
+            of `fit` the model holds the average. To validate with the average
             and save it in between, use `SwapEMAWeights` as below.
-        learning_rate_multipliers: Dict of path prefix to multiplier, from
+        learning_rate_multipliers: dict of path prefix to multiplier, from
             `layer_wise_learning_rates` for example.
-        gradient_accumulation_steps: Batches behind one update, 2 or more, or
-            `None` for one. Steps stay updates: the schedule is stretched to
+        gradient_accumulation_steps: batches behind one update, 2 or more, or
+            `None` for one. Steps remain updates: the schedule is stretched to
             Keras' count of batches, and the average's momentum is adjusted,
-            since Keras averages after every batch.
+            because Keras averages after every batch.
 
     Returns:
         A dict with `optimizer`, `loss` (on logits) and `metrics`, for
         `model.compile`.
 
     Raises:
-        ValueError: If an argument is outside its range, if the warm-up does
-            not fit into `total_steps`, or if label smoothing is asked for with
+        ValueError: if an argument is outside its range, if the warm-up does
+            not fit into `total_steps`, or if label smoothing is above 0 with
             integer labels.
 
     Example:
@@ -122,8 +126,10 @@ def adamw(
     ```
 
     Reference:
-        Dosovitskiy et al., arXiv 2010.11929, Appendix B.1; Steiner et al.,
-        arXiv 2106.10270, Section 3; `big_vision/configs/vit_i1k.py`.
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          appendix B.1
+        - [Steiner et al., 2021](https://arxiv.org/abs/2106.10270), section 3;
+          `big_vision/configs/vit_i1k.py`
     """
     total_steps = check_positive("total_steps", total_steps)
     if warmup_steps is None:
@@ -145,7 +151,8 @@ def adamw(
     return compile_arguments(optimizer, one_hot, label_smoothing)
 
 
-def check_accumulation(steps):
+def check_accumulation(steps: int | None) -> int:
+    """Returns the number of batches behind an update, or raises."""
     if steps is None:
         return 1
     steps = check_positive("gradient_accumulation_steps", steps)
@@ -157,9 +164,11 @@ def check_accumulation(steps):
     return steps
 
 
-def schedule(total_steps, warmup_steps, accumulation, **arguments):
-    """The schedule over batches, which Keras counts, from one over updates."""
-    # Checked before stretching, so that an error shows the caller's numbers.
+def schedule(
+    total_steps: int, warmup_steps: int, accumulation: int, **arguments
+) -> WarmupDecay:
+    """Returns the schedule over batches, which Keras counts, not updates."""
+    # Made before stretching too, so that an error shows the caller's numbers.
     stretched = WarmupDecay(
         total_steps=total_steps, warmup_steps=warmup_steps, **arguments
     )
@@ -172,15 +181,17 @@ def schedule(total_steps, warmup_steps, accumulation, **arguments):
     )
 
 
-def updates(clip_norm, polyak, accumulation):
-    """Optimizer arguments for clipping, averaging and accumulation."""
+def updates(
+    clip_norm: float | None, polyak: float | None, accumulation: int
+) -> dict[str, Any]:
+    """Returns arguments of optimizers: clipping, averaging, accumulation."""
     if clip_norm is not None:
         clip_norm = check_above_zero("clip_norm", clip_norm)
     arguments = {"global_clipnorm": clip_norm}
     if polyak is not None:
         polyak = check_rate("polyak", polyak)
-        # Keras averages after each batch, also between updates: k times an
-        # update. The k-th root gives the momentum asked for.
+        # Keras averages after each batch, so k times for each update. The k-th
+        # root gives the momentum that was asked for.
         arguments["use_ema"] = True
         arguments["ema_momentum"] = polyak ** (1 / accumulation)
     if accumulation > 1:
@@ -188,7 +199,12 @@ def updates(clip_norm, polyak, accumulation):
     return arguments
 
 
-def compile_arguments(optimizer, one_hot, label_smoothing):
+def compile_arguments(
+    optimizer: keras.optimizers.Optimizer,
+    one_hot: bool,
+    label_smoothing: float,
+) -> dict[str, Any]:
+    """Returns arguments of `compile`: optimizer, cross-entropy, accuracy."""
     label_smoothing = check_rate("label_smoothing", label_smoothing)
     if label_smoothing and not one_hot:
         raise ValueError(

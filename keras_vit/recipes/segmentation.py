@@ -1,29 +1,33 @@
-"""What a model that gives each pixel a class is trained on and judged by."""
+"""The loss and the metric of models that give each pixel a class."""
+
+from typing import Any
 
 import keras
 
 from keras_vit.arguments import check_positive
 
-IGNORED = 255  # the label that PASCAL VOC and Cityscapes give to no class
+IGNORED = 255  # the label of PASCAL VOC and Cityscapes for no class
 
 
-def segmentation(num_classes: int, ignore_label: int | None = IGNORED) -> dict:
+def segmentation(
+    num_classes: int, ignore_label: int | None = IGNORED
+) -> dict[str, Any]:
     """Loss and mean IoU of a segmentation model, for `model.compile`.
 
-    Cross-entropy of every pixel, and the mean over classes of intersection
-    over union, both from logits and over the pixels whose label is not
-    `ignore_label`.
+    The loss is the cross-entropy of every pixel, the metric the mean over
+    classes of intersection over union. Both take logits, and skip the pixels
+    with the label `ignore_label`.
 
     Args:
-        num_classes: Number of classes.
-        ignore_label: Label of the pixels that do not count, or `None`.
+        num_classes: number of classes.
+        ignore_label: label of the pixels that do not count, or `None`.
 
     Returns:
-        A dict with `loss` and `metrics`, to be merged with the arguments that
-        another recipe gives.
+        A dict with `loss` and `metrics`, to merge with the arguments of
+        another recipe.
 
     Raises:
-        ValueError: If `num_classes` is not above 0.
+        ValueError: if `num_classes` is not above 0.
 
     Example:
 

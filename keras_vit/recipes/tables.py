@@ -1,6 +1,6 @@
 """The training settings of the papers, as data.
 
-Tables 3 and 4 of the Vision Transformer paper (arXiv 2010.11929) and the
+Tables 3 and 4 of the Vision Transformer paper (arXiv 2010.11929), and the
 settings of AugReg (arXiv 2106.10270). Weight decay is in units of the learning
 rate (`w <- w - rate * decay * w`), as both papers print it and Keras takes it.
 Left out: Table 7, which prints accuracies of Adam and SGD but no settings.
@@ -14,12 +14,12 @@ class Pretraining:
     """One row of Table 3. Batch 4096, 10,000 warm-up steps, 224 pixels.
 
     Args:
-        epochs: Lengths tried, in passes over the data set.
-        learning_rate: Peak rate of Adam.
-        decay: Shape of the decay after the warm-up.
-        weight_decay: In units of the learning rate; kernels alone.
-        dropout: Rate in the model, `[0, 1)`.
-        clip_norm: Global norm that gradients are clipped to, or `None`.
+        epochs: lengths tried, in passes over the data set.
+        learning_rate: peak rate of Adam.
+        decay: shape of the decay after the warm-up.
+        weight_decay: decay of kernels, in units of the learning rate.
+        dropout: rate in the model, `[0, 1)`.
+        clip_norm: global norm that gradients are clipped to, or `None`.
     """
 
     epochs: tuple[int, ...]
@@ -35,10 +35,11 @@ class Finetuning:
     """One row of Table 4. SGD, momentum 0.9, batch 512, cosine, clip 1.
 
     Args:
-        steps: Lengths tried, in updates.
-        learning_rates: Grid of base rates, chosen on the development split.
-        development: Fraction of the training images held out for the choice.
-        image_sizes: Image sizes in pixels.
+        steps: lengths tried, in updates.
+        learning_rates: grid of base rates, chosen on the development split.
+        development: fraction of the training images held out for the choice,
+            or `None` if the paper states none.
+        image_sizes: image sizes in pixels.
     """
 
     steps: tuple[int, ...]
@@ -52,16 +53,17 @@ class AugReg:
     """Choices of AugReg for one model. Adam 1e-3, batch 4096, 300 epochs.
 
     Args:
-        imagenet: Level for ImageNet-1k (big_vision), or `None` if not given.
-        imagenet_21k: Level for ImageNet-21k (big_vision; for hybrids that of
+        imagenet: level for ImageNet-1k (big_vision), or `None` if there is
+            none.
+        imagenet_21k: level for ImageNet-21k (big_vision; for hybrids that of
             the recommended checkpoint).
-        checkpoint: Level of the recommended ImageNet-21k checkpoint.
-        weight_decay: Of that checkpoint, in units of the learning rate.
-        dropout: Of that checkpoint.
-        stochastic_depth: Of that checkpoint; rate of the last block, falling
+        checkpoint: level of the recommended ImageNet-21k checkpoint.
+        weight_decay: decay of that checkpoint, in units of the learning rate.
+        dropout: rate of that checkpoint.
+        stochastic_depth: rate of the last block of that checkpoint, falling
             linearly to 0 at the first.
-        learning_rate: SGD rate with which that checkpoint was fine-tuned best
-            on ImageNet at 384 pixels in 20,000 steps.
+        learning_rate: SGD rate of its best fine-tuning on ImageNet at 384
+            pixels in 20,000 steps.
     """
 
     imagenet: str | None
@@ -78,7 +80,7 @@ _P, _F = Pretraining, Finetuning  # short names keep a row on one line
 GRID = (0.001, 0.003, 0.01, 0.03)
 
 # fmt: off
-# Table 3, keyed by (model, data set). "ViT" stands for every pure ViT.
+# Table 3, keyed by (model, data set). "ViT" is every pure ViT.
 PRETRAIN = {
     #                              epochs    rate  decay   wd    drop clip
     ("B/16",     "jft"):          _P((7,),     8e-4, LINEAR, 0.1,  0.0, None),
@@ -113,7 +115,7 @@ FINETUNE = {
 }
 
 # AugReg Table 4, as found in the index of the public checkpoints, which does
-# not tell the size of the development split.
+# not state the size of the development split.
 AUGREG_FINETUNE = {
     "imagenet":  _F((20_000,),        (0.01, 0.03), None, (224, 384)),
     "cifar100":  _F((2_500, 10_000),  GRID,         None, (224, 384)),

@@ -25,10 +25,19 @@ from keras_vit.layers import (
     PositionEmbedding,
     RelativeAttention,
 )
-from keras_vit.ops.resize import METHODS, resize_grid, resize_patch_kernel
+from keras_vit.ops.resize import (
+    METHODS,
+    Method,
+    resize_grid,
+    resize_patch_kernel,
+)
 
 
-def change_resolution(model, image_size, method="corner_aligned"):
+def change_resolution(
+    model: keras.Model,
+    image_size: int | tuple[int, int],
+    method: Method = "corner_aligned",
+) -> keras.Model:
     """Returns the same model for images of another size.
 
     Architecture, names, dtype policies and trainable flags stay, and so do all
@@ -48,7 +57,8 @@ def change_resolution(model, image_size, method="corner_aligned"):
         model: a functional `keras.Model`.
         image_size: the new height and width in pixels, an int or a pair.
         method: how tables are resampled: `"corner_aligned"` as in the official
-            code, `"bilinear"` or `"bicubic"` as in timm.
+            code, `"bilinear"` or `"bicubic"` as in timm, `"torch_bicubic"` as
+            in transformers; see `keras_vit.ops.resize.resize_matrix`.
 
     Returns:
         A new `keras.Model`, which shares nothing with `model`.
@@ -76,7 +86,12 @@ def change_resolution(model, image_size, method="corner_aligned"):
     return rebuilt
 
 
-def change_patch_size(model, patch_size, image_size=None, method="bilinear"):
+def change_patch_size(
+    model: keras.Model,
+    patch_size: int | tuple[int, int],
+    image_size: int | tuple[int, int] | None = None,
+    method: Method = "bilinear",
+) -> keras.Model:
     """Returns the same model with patches of another size.
 
     The patch kernel is resized by the pseudo-inverse of the resampling of

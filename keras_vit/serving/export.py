@@ -1,9 +1,9 @@
 """Out of Keras: a model as a file that other runtimes serve.
 
 `keras.Model.export` does the writing where it can. It says little about what
-it cannot do, and some of what it writes is no valid file or computes something
-else (see benchmarks/export.md), so here every file is run in its own runtime
-and compared with the model before it gets its name. Weights for other
+it cannot do, and some of what it writes is not a valid file or computes
+something else (see benchmarks/export.md), so here every file is run in its own
+runtime and compared with the model before it gets its name. Weights for other
 libraries are another matter: see `keras_vit.export_checkpoint`.
 """
 
@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_vit.arguments import check_choice, check_pair
+from keras_vit.extras import absent
 from keras_vit.serving.running import predict
 
 SUFFIXES = {
@@ -43,7 +44,14 @@ PAIRS = {
 # fmt: on
 
 
-def export(model, path, format=None, *, image_size=224, tolerance=1e-4):
+def export(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str | None = None,
+    *,
+    image_size: int | tuple[int, int] = 224,
+    tolerance: float | None = 1e-4,
+) -> pathlib.Path:
     """Writes a model as a file that serves without Keras, and checks it.
 
     | format | suffix | backends | runtime |
@@ -81,7 +89,7 @@ def export(model, path, format=None, *, image_size=224, tolerance=1e-4):
     Example:
 
     ```python
-    model = keras_vit.ViT("B/16", weights="augreg_i21k_ft_i1k")
+    model = keras_vit.ViT("B/16", weights="augreg_i1k")
     keras_vit.export(model, "vit.onnx")
 
     session = onnxruntime.InferenceSession("vit.onnx")
@@ -142,10 +150,8 @@ def _check_pair(format, backend):
         )
     for module in backends[backend]:
         if importlib.util.find_spec(module) is None:
-            raise ImportError(
-                f"`format={format!r}` needs {module} on {backend}, which is "
-                'not installed: pip install "keras-vit[export]"'
-            )
+            needs = f"`format={format!r}` on {backend} needs {module}"
+            raise absent(module, "export", needs)
 
 
 def _write(model, file, format, backend):

@@ -10,6 +10,7 @@ what several devices cannot share: images that are left over at the end.
 import contextlib
 import signal
 import threading
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +19,14 @@ from keras_vit.data.checks import check_images, check_labels
 from keras_vit.keras_gaps import current_distribution, jax_snapshot
 
 
-def predict(model, x, batch_size=32, verbose="auto", steps=None, **kwargs):
+def predict(
+    model: keras.Model,
+    x: Any,
+    batch_size: int | None = 32,
+    verbose: int | str = "auto",
+    steps: int | None = None,
+    **kwargs: Any,
+) -> np.ndarray:
     """Runs `model.predict`, refusing bad input before Keras sees it.
 
     Under a `keras.distribution` on JAX, arrays may hold any number of images.
@@ -69,8 +77,14 @@ def predict(model, x, batch_size=32, verbose="auto", steps=None, **kwargs):
 
 
 def evaluate(
-    model, x, y=None, batch_size=32, verbose="auto", steps=None, **kwargs
-):
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    batch_size: int | None = 32,
+    verbose: int | str = "auto",
+    steps: int | None = None,
+    **kwargs: Any,
+) -> float | list[float] | dict[str, float]:
     """Runs `model.evaluate`, refusing bad input before Keras sees it.
 
     Under a `keras.distribution` on JAX, arrays may hold any number of images;

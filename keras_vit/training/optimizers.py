@@ -1,12 +1,13 @@
 """Adam with decay of kernels alone, and a learning rate for each layer.
 
-What the official code trains with (arXiv 2010.11929, Appendix B.1; AugReg,
+The official code trains with these (arXiv 2010.11929, appendix B.1; AugReg,
 arXiv 2106.10270). Keras' `AdamW` can exclude variables from the decay, but
 forgets the exclusions when a model is saved and loaded, and it has one learning
 rate for the whole model. Left out: Adafactor and half-precision momentum.
 """
 
 import numbers
+from collections.abc import Mapping
 
 import keras
 from keras import ops
@@ -14,8 +15,12 @@ from keras import ops
 from keras_vit.keras_gaps import OptimizerSteps
 from keras_vit.ops import torch_updates
 
+Schedule = keras.optimizers.schedules.LearningRateSchedule
 
-def check_multipliers(multipliers):
+
+def check_multipliers(
+    multipliers: Mapping[str, float] | None,
+) -> dict[str, float]:
     """Returns a dict of path prefix to float, or raises on a bad entry."""
     multipliers = dict(multipliers or {})
     for prefix, value in multipliers.items():
@@ -34,7 +39,7 @@ def check_multipliers(multipliers):
     return {prefix: float(value) for prefix, value in multipliers.items()}
 
 
-def multiplier_of(path, multipliers):
+def multiplier_of(path: str, multipliers: Mapping[str, float]) -> float:
     """Returns the value of the first prefix that covers `path`, else 1.0.
 
     A prefix covers whole path components: `"block_1"` covers
@@ -46,17 +51,44 @@ def multiplier_of(path, multipliers):
     return 1.0
 
 
+class RatesByLayer(OptimizerSteps):
+    """A learning rate for each layer, for the optimizers below.
+
+    Put it before a class of `keras.optimizers` among the bases, and set
+    `learning_rate_multipliers` in `__init__`.
+    """
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        # By position, see `variable_index`.
+        self._multipliers = tuple(
+            multiplier_of(variable.path, self.learning_rate_multipliers)
+            for variable in variables
+        )
+
+    def rate_of(self, variable, learning_rate):
+        """Returns the learning rate of a variable, in its dtype."""
+        multiplier = self._multipliers[self.variable_index(variable)]
+        return ops.cast(learning_rate, variable.dtype) * multiplier
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "learning_rate_multipliers": dict(self.learning_rate_multipliers),
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_vit")
-class AdamW(OptimizerSteps, keras.optimizers.Adam):
+class AdamW(RatesByLayer, keras.optimizers.Adam):
     """Adam with decoupled weight decay on kernels and rates for each layer.
 
     With learning rate `r`, multiplier `s` of the layer and decay `d` one step
     is
 
-    ```
-    w <- w - r s (adam(gradient) + d w)    for variables named "kernel"
-    w <- w - r s  adam(gradient)           for all others
-    ```
+        w <- w - r s (adam(gradient) + d w)    for variables named "kernel"
+        w <- w - r s  adam(gradient)           for all others
 
     so biases, norm scales, position tables and the class token do not decay.
     `d` is multiplied by the learning rate, as in Keras' and PyTorch's AdamW
@@ -65,22 +97,23 @@ class AdamW(OptimizerSteps, keras.optimizers.Adam):
     `R` (`w - schedule (R adam + wd w)`), so its `wd` is `R d`: `wd=1e-4` with
     `lr=1e-3` is the same 0.1. The default is that of Keras' AdamW.
 
-    Both settings are part of the configuration, hence survive `model.save`.
+    Both settings are part of the configuration, so they survive `model.save`.
     Clipping, gradient accumulation, moving averages and loss scaling are
     those of Keras.
 
     Args:
-        learning_rate: Number above 0 or a schedule.
-        weight_decay: Decay `d`, 0 or more, in units of the learning rate.
-        learning_rate_multipliers: Dict of path prefix (`"block_00"`,
+        learning_rate: number above 0 or a schedule.
+        weight_decay: decay `d`, 0 or more, in units of the learning rate.
+        learning_rate_multipliers: dict of path prefix (`"block_00"`,
             `"patch_encoder/projection"`) to multiplier above 0, or `None`.
             The first prefix that covers a variable's path counts; variables
-            covered by none have 1.0. `layer_wise_learning_rates` makes one.
-        **kwargs: Arguments of `keras.optimizers.Adam`: `beta_1`, `beta_2`,
+            that no prefix covers have 1.0. `layer_wise_learning_rates` makes
+            such a dict.
+        **kwargs: arguments of `keras.optimizers.Adam`: `beta_1`, `beta_2`,
             `epsilon`, `global_clipnorm`, `use_ema`, `name`, ...
 
     Raises:
-        ValueError: If `weight_decay` is negative or a multiplier is not
+        ValueError: if `weight_decay` is negative or a multiplier is not
             above 0.
 
     Example:
@@ -90,14 +123,15 @@ class AdamW(OptimizerSteps, keras.optimizers.Adam):
     0.1
 
     Reference:
-        Loshchilov and Hutter, arXiv 1711.05101; Dosovitskiy et al., arXiv
-        2010.11929, Table 3; `big_vision/optax.py`, `wd_mults`.
+        - [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1711.05101)
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), table 3
+        - big_vision, `optax.py`, `wd_mults`
     """
 
     def __init__(
         self,
-        learning_rate=1e-3,
-        weight_decay: float = 0.004,
+        learning_rate: float | Schedule = 1e-3,
+        weight_decay: float | None = 0.004,
         learning_rate_multipliers: dict[str, float] | None = None,
         **kwargs,
     ):
@@ -119,27 +153,22 @@ class AdamW(OptimizerSteps, keras.optimizers.Adam):
         if self.built:
             return
         super().build(variables)
-        # By position, see `variable_index`.
-        self._multipliers = tuple(
-            multiplier_of(variable.path, self.learning_rate_multipliers)
-            for variable in variables
-        )
         self._decays = tuple(
             self.kernel_decay if variable.name == "kernel" else 0.0
             for variable in variables
         )
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self.variable_index(variable)
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        learning_rate = learning_rate * self._multipliers[index]
-        if self._decays[index]:
-            decay = learning_rate * self._decays[index]
-            self.assign_sub(variable, ops.multiply(variable, decay))
+        learning_rate = self.rate_of(variable, learning_rate)
+        decay = self._decays[self.variable_index(variable)]
+        if decay:
+            self.assign_sub(
+                variable, ops.multiply(variable, learning_rate * decay)
+            )
         super().update_step(gradient, variable, learning_rate)
 
     def clip_gradients(self, gradients):
-        # Of the three kinds of clipping Keras allows one.
+        # Keras allows one of three kinds of clipping at a time.
         by_global_norm = self.global_clipnorm and self.global_clipnorm > 0
         if keras.backend.backend() == "torch" and by_global_norm:
             return torch_updates.clip_together(self, gradients)
@@ -153,30 +182,26 @@ class AdamW(OptimizerSteps, keras.optimizers.Adam):
         return super().update_variables(gradients, variables, learning_rate)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "weight_decay": self.kernel_decay,
-            "learning_rate_multipliers": dict(self.learning_rate_multipliers),
-        }
+        return {**super().get_config(), "weight_decay": self.kernel_decay}
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class SGD(OptimizerSteps, keras.optimizers.SGD):
+class SGD(RatesByLayer, keras.optimizers.SGD):
     """Keras' SGD with a learning rate for each layer.
 
     The learning rate of a variable is multiplied by the first entry of
-    `learning_rate_multipliers` whose key covers its path; all else is
+    `learning_rate_multipliers` whose key covers its path; everything else is
     `keras.optimizers.SGD`. Without multipliers use that class itself.
 
     Args:
-        learning_rate: Number above 0 or a schedule.
-        learning_rate_multipliers: Dict of path prefix to multiplier above 0,
+        learning_rate: number above 0 or a schedule.
+        learning_rate_multipliers: dict of path prefix to multiplier above 0,
             or `None`; see `AdamW`.
-        **kwargs: Arguments of `keras.optimizers.SGD`: `momentum`, `nesterov`,
+        **kwargs: arguments of `keras.optimizers.SGD`: `momentum`, `nesterov`,
             `global_clipnorm`, `use_ema`, `name`, ...
 
     Raises:
-        ValueError: If a multiplier is not above 0.
+        ValueError: if a multiplier is not above 0.
 
     Example:
 
@@ -187,7 +212,7 @@ class SGD(OptimizerSteps, keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.01,
+        learning_rate: float | Schedule = 0.01,
         learning_rate_multipliers: dict[str, float] | None = None,
         **kwargs,
     ):
@@ -196,22 +221,6 @@ class SGD(OptimizerSteps, keras.optimizers.SGD):
             learning_rate_multipliers
         )
 
-    def build(self, variables):
-        if self.built:
-            return
-        super().build(variables)
-        self._multipliers = tuple(
-            multiplier_of(variable.path, self.learning_rate_multipliers)
-            for variable in variables
-        )
-
     def update_step(self, gradient, variable, learning_rate):
-        multiplier = self._multipliers[self.variable_index(variable)]
-        learning_rate = ops.cast(learning_rate, variable.dtype) * multiplier
+        learning_rate = self.rate_of(variable, learning_rate)
         super().update_step(gradient, variable, learning_rate)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "learning_rate_multipliers": dict(self.learning_rate_multipliers),
-        }

@@ -2,12 +2,13 @@
 
 One class covers the paper (arXiv 2010.11929, Tables 3 and 4) and the AugReg
 and big_vision configurations. Keras has warm-up only inside `CosineDecay`,
-where it is a ramp in front of the decay: it knows neither linear nor
-reciprocal-square-root decay nor a warm-up factor on top of the decay value.
+where it is a ramp in front of the decay. It has no linear or
+reciprocal-square-root decay, and no warm-up factor on top of the decay.
 Left out: staircase decay (Keras has `PiecewiseConstantDecay`).
 """
 
 import math
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -20,6 +21,7 @@ from keras_vit.arguments import (
 )
 
 DECAYS = ("linear", "cosine", "rsqrt", "constant")
+Decay = Literal["linear", "cosine", "rsqrt", "constant"]
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -29,40 +31,38 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     With step `t`, peak `r`, floor `e`, total `T`, warm-up `W`, time scale `S`
     and progress `p = clip((t - W) / (T - W), 0, 1)` the value is
 
-    ```
-    linear    e + (r - e) (1 - p)
-    cosine    e + (r - e) (1 + cos(pi p)) / 2
-    rsqrt     r / sqrt(1 + max(t - W, 0) / S)
-    constant  r
-    ```
+        linear    e + (r - e) (1 - p)
+        cosine    e + (r - e) (1 + cos(pi p)) / 2
+        rsqrt     r / sqrt(1 + max(t - W, 0) / S)
+        constant  r
 
     times `min(1, t / W)` if there is a warm-up, times
     `clip((T - t) / cooldown_steps, 0, 1)` if there is a cool-down. Progress
-    starts where the warm-up ends, so the peak is reached exactly. The first
-    step of a warm-up has rate 0, as in the official code. Everything is
-    computed in float32.
+    starts where the warm-up ends, so the schedule reaches the peak exactly.
+    The first step of a warm-up has rate 0, as in the official code. Everything
+    is computed in float32.
 
-    The step is the one Keras hands to schedules: the number of batches seen,
-    which under `gradient_accumulation_steps` is more than the number of
-    updates. The functions in `keras_vit.recipes.published` allow for that.
+    The step is the one that Keras gives to schedules: the number of batches
+    seen, which under `gradient_accumulation_steps` is more than the number of
+    updates. `keras_vit.recipes` takes account of that.
 
     Args:
-        learning_rate: Peak rate `r`, above 0.
-        total_steps: Length `T` of the whole training, warm-up included.
-        warmup_steps: Steps of linear warm-up, 0 for none, below
+        learning_rate: peak rate `r`, above 0.
+        total_steps: length `T` of the whole training, warm-up included.
+        warmup_steps: steps of linear warm-up, 0 for none, below
             `total_steps`.
-        decay: One of `"linear"`, `"cosine"`, `"rsqrt"`, `"constant"`.
-        end_learning_rate: Floor `e` in `[0, learning_rate]`, for linear and
+        decay: `"linear"`, `"cosine"`, `"rsqrt"` or `"constant"`.
+        end_learning_rate: floor `e` in `[0, learning_rate]`, for linear and
             cosine decay alone. The original code uses 1e-5 with linear decay;
             the official cosine has none.
-        timescale: Steps after which rsqrt decay has fallen to `r / sqrt(2)`.
-        cooldown_steps: Last steps in which the rate falls linearly to 0, on
+        timescale: steps after which rsqrt decay has fallen to `r / sqrt(2)`.
+        cooldown_steps: last steps, in which the rate falls linearly to 0, on
             top of the decay; at most `total_steps`. Meant for `"rsqrt"` and
             `"constant"`, which do not end at 0 by themselves.
-        name: Optional name.
+        name: optional name.
 
     Raises:
-        ValueError: If an argument is outside its range, or if
+        ValueError: if an argument is outside its range, or if
             `end_learning_rate` is given for a decay that has no floor.
 
     Example:
@@ -72,10 +72,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     [0.0, 0.0004, 0.0008, 0.0004, 0.0]
 
     Reference:
-        Dosovitskiy et al., arXiv 2010.11929, Appendix B.1, Tables 3 and 4;
-        `vit_jax/utils.py` (google-research/vision_transformer) and
-        `big_vision/utils.py` (google-research/big_vision),
-        `create_learning_rate_schedule`.
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929),
+          appendix B.1, tables 3 and 4
+        - `create_learning_rate_schedule` in `vit_jax/utils.py`
+          (google-research/vision_transformer) and `big_vision/utils.py`
+          (google-research/big_vision)
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         learning_rate: float,
         total_steps: int,
         warmup_steps: int = 0,
-        decay: str = "linear",
+        decay: Decay = "linear",
         end_learning_rate: float = 0.0,
         timescale: int = 10_000,
         cooldown_steps: int = 0,
@@ -123,7 +124,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
                 f"decay={decay!r}"
             )
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         # int -> float32 is exact up to 2**24 steps.
         step = ops.cast(step, "float32")
         value = self._decayed(step - self.warmup_steps)
@@ -149,7 +150,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         span = self.learning_rate - self.end_learning_rate
         return self.end_learning_rate + span * remaining
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "learning_rate": self.learning_rate,
             "total_steps": self.total_steps,

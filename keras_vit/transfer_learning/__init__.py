@@ -1,9 +1,9 @@
 """From a pre-trained model to another task.
 
 To change a model: `transfer` (a new head, another resolution), `freezing`,
-`lora`. To choose how: `grid_search`. To judge features: `few_shot` with
-`ridge`, the paper's own evaluation, and `probes`. `vtab` and its data are a
-protocol of 19 tasks, `real` is ImageNet-ReaL's metric.
+`lora`. To choose settings: `grid_search`. To judge features: `few_shot` with
+`ridge`, which is the paper's own evaluation, and `probes`. `vtab` and its data
+are a protocol of 19 tasks, `real` is the metric of ImageNet-ReaL.
 """
 
 from keras_vit.transfer_learning.few_shot import few_shot

@@ -1,13 +1,14 @@
 """Features and labels of a data set, in one pass that keeps them together.
 
 A shuffled data set that is read twice, once for its images and once for its
-labels, gives wrong pairs without a word. Here both go through `predict`
-together, so whatever order, thread or process a batch comes from, an image's
-features stand beside its label.
+labels, silently gives wrong pairs. Here both go through `predict` together, so
+an image's features stay with its label, whatever order, thread or process a
+batch comes from.
 """
 
 import typing
 import warnings
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -16,29 +17,37 @@ from keras_vit.data.checks import check_images, check_labels
 from keras_vit.models import feature_extractor
 from keras_vit.serving.running import predict
 
-# Rows named in an error, before it says "and more".
+# The most rows that an error lists.
 NAMED_ROWS = 10
+# What evaluations take: images and labels, or batches of them.
+Data = tuple[typing.Any, typing.Any] | keras.utils.PyDataset | Iterable
+Verbose = int | typing.Literal["auto"]
 
 
 class Split(typing.NamedTuple):
-    """Features, float64 of shape `(n, dim)`, and labels, int64 of `(n,)`."""
+    """Features and labels of some images.
+
+    Args:
+        features: float64 array of shape `(num_images, dim)`.
+        labels: int64 array of shape `(num_images,)`.
+    """
 
     features: np.ndarray
     labels: np.ndarray
 
 
 class Extractor(keras.Model):
-    """A model whose `predict` returns the labels of its images as well.
+    """A model whose `predict` returns the labels of its images too.
 
     Args:
-        model: a `keras.Model` from images to vectors; one with a layer named
-            `pre_logits`, as every classifier of this library has, is cut off
-            behind it.
+        model: a `keras.Model` from images to vectors. A model with a layer
+            named `pre_logits`, as every classifier of this library, is cut off
+            after that layer.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         model = _up_to_representation(model)
-        # No casts: pixels are the model's own business.
+        # No casts: the model itself casts its pixels.
         super().__init__(name=model.name, autocast=False)
         self.model = model
 
@@ -46,7 +55,7 @@ class Extractor(keras.Model):
         return self.model(images, training=training)
 
     def predict_step(self, *arguments):
-        # JAX passes the state in front of the data and takes it back.
+        # Under JAX the state comes before the data and is returned too.
         _, labels, _ = keras.utils.unpack_x_y_sample_weight(arguments[-1])
         if keras.backend.backend() != "jax":
             features = super().predict_step(*arguments)
@@ -55,21 +64,27 @@ class Extractor(keras.Model):
         return (features if labels is None else (features, labels)), state
 
 
-def extract(extractor, data, name, batch_size=32, verbose="auto"):
-    """Returns features and labels as they come, in one pass over the data.
+def extract(
+    extractor: Extractor | None,
+    data: Data,
+    name: str,
+    batch_size: int = 32,
+    verbose: Verbose = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns unchecked features and labels, in one pass over the data.
 
     Args:
-        extractor: an `Extractor`, or `None` where the data holds features.
+        extractor: an `Extractor`, or `None` if the data holds features.
         data: a pair of arrays, or a data set that yields pairs of batches.
-        name: what errors call the data.
-        batch_size: images a step, for arrays.
+        name: name of the data in errors.
+        batch_size: images in a step, for arrays.
         verbose: as in Keras.
 
     Returns:
-        Two NumPy arrays.
+        Features and labels.
 
     Raises:
-        ValueError: if there is nothing, or no pairs.
+        ValueError: if the data is empty, or does not consist of pairs.
     """
     if isinstance(data, (tuple, list)):
         return _extract_arrays(extractor, data, name, batch_size, verbose)
@@ -85,27 +100,34 @@ def extract(extractor, data, name, batch_size=32, verbose="auto"):
             raise ValueError(f"`{name}` must hold at least one batch.")
         return tuple(np.concatenate(parts) for parts in zip(*batches))
     with warnings.catch_warnings():
-        # Of a source that does not know its length, Keras takes the end for
-        # an interrupted training.
+        # Keras takes the end of a source of unknown length for an interrupted
+        # training.
         warnings.filterwarnings("ignore", "Your input ran out of data")
         return _pair(predict(extractor, data, verbose=verbose), name)
 
 
-def check_split(name, features, labels, num_classes=None):
+def check_split(
+    name: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int | None = None,
+) -> tuple[Split, int]:
     """Returns features and labels as a `Split`, or raises.
 
     Args:
-        name: what errors call the data.
-        features: array of shape `(n, dim)`.
-        labels: integers of shape `(n,)` or `(n, 1)`, or one-hot rows.
-        num_classes: number of classes, or `None` for as many as there are.
+        name: name of the data in errors.
+        features: array of shape `(num_images, dim)`.
+        labels: integers of shape `(num_images,)` or `(num_images, 1)`, or
+            one-hot rows.
+        num_classes: number of classes, or `None` for the largest label and
+            one more.
 
     Returns:
         A `Split` and the number of classes.
 
     Raises:
-        ValueError: if the features are not vectors or not finite, or the
-            labels are not one of `num_classes` for each of them.
+        ValueError: if the features are not vectors or not finite, or if there
+            is not one label in `[0, num_classes)` for each.
     """
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(
@@ -117,7 +139,7 @@ def check_split(name, features, labels, num_classes=None):
             f"`{name}` must have one label an image. "
             f"Received: {len(features)} images, {len(labels)} labels"
         )
-    features = np.array(features, "float64")  # a copy, ours to work on
+    features = np.array(features, "float64")  # a copy
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         rows = ", ".join(map(str, bad[:NAMED_ROWS]))
@@ -141,28 +163,36 @@ def check_split(name, features, labels, num_classes=None):
     return Split(features, labels.astype("int64")), num_classes
 
 
-def both_splits(model, train, test, num_classes, batch_size, verbose):
+def both_splits(
+    model: keras.Model | None,
+    train: Data,
+    test: Data,
+    num_classes: int | None,
+    batch_size: int,
+    verbose: Verbose,
+) -> tuple[Split, Split, int]:
     """Returns training and test split, checked, and the number of classes.
 
     Args:
-        model: a `keras.Model`, an `Extractor`, or `None` where the data holds
+        model: a `keras.Model`, an `Extractor`, or `None` if the data holds
             features.
         train: a pair of arrays or a data set.
-        test: likewise.
-        num_classes: number of classes, or `None` for as many as `train` has.
-        batch_size: images a step, for arrays.
+        test: a pair of arrays or a data set.
+        num_classes: number of classes, or `None` for the largest label of
+            `train` and one more.
+        batch_size: images in a step, for arrays.
         verbose: as in Keras.
 
     Returns:
-        Two `Split` and an integer.
+        Training split, test split, and the number of classes.
 
     Raises:
-        ValueError: as `few_shot` says.
+        ValueError: as in `few_shot`.
     """
     if model is not None and not isinstance(model, Extractor):
         model = Extractor(model)
     options = {"batch_size": batch_size, "verbose": verbose}
-    # The labels of the first are checked before the second takes its time.
+    # Check the labels of the first before the second pass takes its time.
     train, num_classes = check_split(
         "train", *extract(model, train, "train", **options), num_classes
     )
@@ -252,8 +282,8 @@ def _each(data):
 class _Batches(keras.utils.PyDataset):
     """The batches of a data set, without its epochs.
 
-    Keras tells a `PyDataset` when an epoch ends, and many then shuffle. To
-    look at the one that a training reads from must not move it on.
+    Keras tells a `PyDataset` when an epoch ends, and many then shuffle. An
+    evaluation must not move on the data set that a training reads from.
     """
 
     def __init__(self, source, name):

@@ -1,15 +1,17 @@
 """Few-shot evaluation: how good frozen features are, without training.
 
-A linear classifier is fitted to the features of a few images of each class by
-regularised least squares, in closed form, and its accuracy on the test images
-is the figure of merit: the paper's section 4.1 and big_vision's
+Regularised least squares fit a linear classifier to the features of a few
+images of each class, in closed form. Its accuracy on the test images is the
+result, as in the paper's section 4.1 and big_vision's
 `evaluators/fewshot_lsr.py`. The arithmetic is in `ridge.py`, the pass over
 the images in `features.py`. Left out: resizing and cropping, which belong to
 the data.
 """
 
 import numbers
+from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 
 from keras_vit.arguments import (
@@ -17,7 +19,7 @@ from keras_vit.arguments import (
     check_not_negative,
     check_positive,
 )
-from keras_vit.transfer_learning.features import both_splits
+from keras_vit.transfer_learning.features import Data, Verbose, both_splits
 from keras_vit.transfer_learning.few_shot_result import FewShotResult
 from keras_vit.transfer_learning.ridge import accuracy, ridge_classifiers
 
@@ -28,24 +30,24 @@ L2 = 1024
 
 
 def few_shot(
-    model,
-    train,
-    test,
-    shots=SHOTS,
-    seeds=SEEDS,
-    l2=L2,
+    model: keras.Model | None,
+    train: Data,
+    test: Data,
+    shots: int | Sequence[int] = SHOTS,
+    seeds: int | Sequence[int] = SEEDS,
+    l2: float | Sequence[float] = L2,
     *,
-    num_classes=None,
-    batch_size=32,
-    verbose="auto",
-):
+    num_classes: int | None = None,
+    batch_size: int = 32,
+    verbose: Verbose = "auto",
+) -> FewShotResult:
     """Classifies images by linear regression from a few examples a class.
 
     The features of all images are computed once. For each seed the training
     images of each class are put in random order, and for each number of shots
-    k the first k of them are taken, so the smaller sets are parts of the
-    larger ones. With `f` a feature, its mean and its population standard
-    deviation over such a set, and `X` its features after
+    `k` the first `k` are taken, so the smaller sets are parts of the larger
+    ones. With `f` a feature, its mean and its population standard deviation
+    over such a set, and `X` the features of the set after
 
         (f - mean) / (std + 1e-5)
 
@@ -53,30 +55,30 @@ def few_shot(
 
         W = (X'X + l2 I)^-1 X'Y,    Y = 2 * onehot - 1
 
-    and an image belongs to the class with the highest score. All this in
+    and an image belongs to the class with the highest score. All of this is
     float64 on the host, so the backends differ by their features alone.
 
     Args:
-        model: a `keras.Model` that returns a vector an image, of shape
-            `(batch, dim)`. Of a model with a layer named `pre_logits`, which
-            every `ViT` and `ResNet` has, that layer's output is taken, so a
-            classifier may be given as it is. Of others pass the part that
-            returns features, see `feature_extractor`. `None` where `train` and
-            `test` hold features instead of images.
+        model: a `keras.Model` that returns one vector for each image, of shape
+            `(batch, dim)`. If it has a layer named `pre_logits`, as every
+            `ViT` and `ResNet`, the output of that layer is taken, so you can
+            pass a classifier. Of other models pass the part that returns
+            features, see `feature_extractor`. `None` if `train` and `test`
+            hold features instead of images.
         train: a pair `(images, labels)` of arrays; or a data set that yields
             such pairs batch by batch and ends: a `keras.utils.PyDataset`
-            (`ArrayDataset`, `datasets.ImageFolder`), a `tf.data.Dataset`, a
-            PyTorch `DataLoader`, or one of grain. It is read once, so it may
+            (`ArrayDataset`, `ImageFolder`), a `tf.data.Dataset`, a PyTorch
+            `DataLoader`, or a data set of grain. It is read once, so it may
             shuffle. Labels are integers in `[0, num_classes)`, or one-hot.
-        test: the images to classify, likewise.
+        test: the images to classify, in the same form.
         shots: training images of each class: an integer above 0 or a sequence
-            of them. A class that has fewer gives what it has.
-        seeds: integers of 0 or more, or one.
+            of them. A class with fewer images gives all it has.
+        seeds: an integer of 0 or more, or a sequence of them.
         l2: regularisation strength above 0, or a sequence, which costs one
             eigendecomposition for all.
         num_classes: number of classes. Defaults to the largest label of
             `train` and one more.
-        batch_size: images a step, for arrays.
+        batch_size: images in a step, for arrays.
         verbose: progress bar over the batches, as in Keras: `"auto"`, 0, 1
             or 2.
 
@@ -86,10 +88,10 @@ def few_shot(
         `(len(l2), len(shots), len(seeds))`.
 
     Raises:
-        ValueError: if an argument breaks its rule; if there are no images, a
-            class has none in `train`, or labels are out of range; or if a
+        ValueError: if an argument breaks its rule; if there are no images, if
+            a class has none in `train`, or if labels are out of range; or if a
             feature is not finite: the message lists the rows. The model stays
-            usable, also after Ctrl-C.
+            usable, after Ctrl-C too.
 
     Example:
 
@@ -134,11 +136,13 @@ def few_shot(
     )
 
 
-def nested_subsets(labels, shots, seed):
+def nested_subsets(
+    labels: np.ndarray, shots: Sequence[int], seed: int
+) -> list[np.ndarray]:
     """Draws some images of each class, the smaller sets from the larger.
 
-    One generator puts the images of class 0, 1, 2, ... in order, in turn, as
-    `fewshot_lsr.py` does, so the sets are those of big_vision.
+    One generator permutes the images of class 0, then those of class 1, and so
+    on, as `fewshot_lsr.py` does, so the sets are those of big_vision.
 
     Args:
         labels: integers of shape `(num_images,)`.
@@ -158,7 +162,9 @@ def nested_subsets(labels, shots, seed):
     ]
 
 
-def check_sequence(name, values, check):
+def check_sequence(
+    name: str, values: float | Sequence[float], check: Callable
+) -> tuple:
     """Returns a tuple of one value or several, each checked by `check`."""
     if isinstance(values, numbers.Real):
         values = (values,)

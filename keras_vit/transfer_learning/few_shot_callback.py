@@ -1,11 +1,12 @@
 """Few-shot accuracy as a metric of `fit`."""
 
 import contextlib
+from collections.abc import Sequence
 
 import keras
 
 from keras_vit.arguments import check_positive
-from keras_vit.transfer_learning.features import Extractor
+from keras_vit.transfer_learning.features import Data, Extractor, Verbose
 from keras_vit.transfer_learning.few_shot import (
     L2,
     SEEDS,
@@ -17,15 +18,15 @@ from keras_vit.transfer_learning.few_shot import (
 class FewShotEvaluation(keras.callbacks.Callback):
     """Evaluates the features of a model after each epoch of its training.
 
-    The logs of the epoch gain `few_shot_5` and so on, the accuracies of
-    `few_shot` at so many shots, mean over the seeds. Callbacks that read them,
-    such as `ModelCheckpoint(monitor="few_shot_5", mode="max")` or
-    `TensorBoard`, must come later in the list; `History` always does.
+    It adds the mean accuracies of `few_shot` over the seeds to the logs of the
+    epoch, as `few_shot_5` for 5 shots. Callbacks that read them, such as
+    `ModelCheckpoint(monitor="few_shot_5", mode="max")` or `TensorBoard`, must
+    come later in the list; `History` always does.
 
-    Training goes on as it would have without: weights, optimizer and random
-    numbers are left alone, and so is the epoch of a `PyDataset` that training
-    reads from as well. Other kinds of data sets that shuffle count their
-    passes: give the callback one of its own.
+    Training goes on as it would without the callback, which changes neither
+    weights, optimizer and random numbers nor the epoch of a `PyDataset` that
+    training reads from too. Other kinds of data sets that shuffle count their
+    passes: give the callback a data set of its own.
 
     Args:
         train: as in `few_shot`.
@@ -35,14 +36,14 @@ class FewShotEvaluation(keras.callbacks.Callback):
         l2: regularisation strength above 0.
         num_classes: number of classes. Defaults to the largest label of
             `train` and one more.
-        batch_size: images a step, for arrays.
-        every: evaluates after epochs `every`, `2 * every` and so on. Other
-            epochs log nothing, of which `ModelCheckpoint` warns.
-        name: what the names in the logs start with.
+        batch_size: images in a step, for arrays.
+        every: evaluate after epochs `every`, `2 * every` and so on. Other
+            epochs log nothing, and `ModelCheckpoint` warns about that.
+        name: start of the names in the logs.
         verbose: progress bar, as in Keras.
 
     Raises:
-        ValueError: if an argument breaks its rule; from `fit`, as `few_shot`.
+        ValueError: if an argument breaks its rule; in `fit`, as in `few_shot`.
 
     Example:
 
@@ -67,17 +68,17 @@ class FewShotEvaluation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        train,
-        test,
-        shots=(5,),
-        seeds=SEEDS,
-        l2=L2,
+        train: Data,
+        test: Data,
+        shots: int | Sequence[int] = (5,),
+        seeds: int | Sequence[int] = SEEDS,
+        l2: float = L2,
         *,
-        num_classes=None,
-        batch_size=32,
-        every=1,
-        name="few_shot",
-        verbose=0,
+        num_classes: int | None = None,
+        batch_size: int = 32,
+        every: int = 1,
+        name: str = "few_shot",
+        verbose: Verbose = 0,
     ):
         super().__init__()
         self.shots = check_sequence("shots", shots, check_positive)
@@ -98,7 +99,7 @@ class FewShotEvaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
             return
-        # One for all epochs, so that it is compiled once.
+        # The same in all epochs, so that it is compiled once.
         model, extractor = self._extractor
         if model is not self.model:
             extractor = Extractor(self.model)
@@ -111,10 +112,10 @@ class FewShotEvaluation(keras.callbacks.Callback):
 
 
 def _random_state_kept():
-    """On PyTorch every pass over data draws from the global generator."""
+    """Restores PyTorch's generator, from which every pass over data draws."""
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch
 
-    # Data loaders draw on the CPU alone.
+    # Data loaders draw on the CPU.
     return torch.random.fork_rng(devices=[])

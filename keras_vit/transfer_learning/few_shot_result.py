@@ -1,28 +1,34 @@
 """What a few-shot evaluation returns: a table, a data frame, a figure."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from keras_vit.extras import require
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FewShotResult:
     """Accuracies by number of shots and by seed.
 
-    `print` shows them as a table: mean and standard deviation over the seeds
-    (the population one, as NumPy's default; 0 for a single seed).
+    `print` shows a table of means and population standard deviations over the
+    seeds (0 for a single seed).
 
     Args:
         accuracies: array of shape `(len(shots), len(seeds))`, each in [0, 1],
-            the share of test images that were classified rightly. Where a
-            sequence of `l2` was asked for, `(len(l2), len(shots),
-            len(seeds))`.
+            the share of test images that were classified correctly. For a
+            sequence of `l2`, of shape `(len(l2), len(shots), len(seeds))`.
         shots: training images of each class, at most.
-        seeds: seeds that the training images were drawn with.
+        seeds: seeds with which the training images were drawn.
         num_classes: number of classes.
         num_test: number of test images.
         l2: regularisation strength, or a tuple of them; `None` for methods
-            that have none.
+            without it.
 
     Example:
 
@@ -39,36 +45,36 @@ class FewShotResult:
     """
 
     accuracies: np.ndarray
-    shots: tuple
-    seeds: tuple
+    shots: tuple[int, ...]
+    seeds: tuple[int, ...]
     num_classes: int
     num_test: int
-    l2: float | tuple | None = None
+    l2: float | tuple[float, ...] | None = None
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """Mean over the seeds, of shape `accuracies.shape[:-1]`."""
         return self.accuracies.mean(axis=-1)
 
     @property
-    def std(self):
-        """Population standard deviation over the seeds, shaped as `mean`."""
+    def std(self) -> np.ndarray:
+        """Population standard deviation over the seeds, shaped like `mean`."""
         return self.accuracies.std(axis=-1)
 
     @property
-    def chance(self):
-        """Accuracy of guessing, each class alike: `1 / num_classes`."""
+    def chance(self) -> float:
+        """Accuracy of guessing uniformly: `1 / num_classes`."""
         return 1 / self.num_classes
 
-    def best_l2(self):
+    def best_l2(self) -> float:
         """Returns the strength with the highest mean accuracy.
 
-        The mean is over shots and seeds. The choice is made on the images
+        The mean is over shots and seeds. The choice depends on the images
         that were given as `test`: to report a test accuracy, choose on images
-        held out from training, and evaluate once more with what was chosen.
+        held out from training, and evaluate once more with that strength.
 
         Returns:
-            One of `l2`; of equals, the largest.
+            One of `l2`; of equally good ones the largest.
 
         Raises:
             ValueError: if there was a single strength.
@@ -105,23 +111,17 @@ class FewShotResult:
                 )
         return "\n".join(lines)
 
-    def to_frame(self):
-        """Returns a pandas data frame, one row an accuracy.
+    def to_frame(self) -> "pandas.DataFrame":
+        """Returns a pandas data frame with one row for each accuracy.
 
         Returns:
-            A `pandas.DataFrame` with the columns `l2` (where the method has
-            one), `shots`, `seed` and `accuracy`.
+            A `pandas.DataFrame` with the columns `l2` (if the method has one),
+            `shots`, `seed` and `accuracy`.
 
         Raises:
             ImportError: if pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "Data frames need pandas, which is not installed: "
-                "pip install pandas"
-            ) from error
+        pandas = require("pandas", None, "Data frames need pandas")
         rows = [
             {"l2": l2, "shots": shots, "seed": seed, "accuracy": accuracy}
             for l2, table in zip(*self._by_l2(self.accuracies))
@@ -131,27 +131,21 @@ class FewShotResult:
         frame = pandas.DataFrame(rows)
         return frame if self.l2 is not None else frame.drop(columns="l2")
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """Draws accuracy against shots, one line for each strength.
 
-        Dots are means over the seeds, bars one standard deviation to each
+        Dots are means over the seeds, bars are one standard deviation to each
         side, the dashed line is chance.
 
         Returns:
             A `matplotlib.figure.Figure`.
 
         Raises:
-            ImportError: if matplotlib is not installed.
+            ImportError: if Matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                "Figures need matplotlib, which is not installed: "
-                'pip install "keras-vit[viz]"'
-            ) from error
-        # Not of pyplot, which would keep it open and show it a second time.
-        figure = Figure(figsize=(5, 3.5), layout="constrained")
+        module = require("matplotlib.figure", "viz", "Figures need Matplotlib")
+        # Without pyplot, which would keep it open and show it a second time.
+        figure = module.Figure(figsize=(5, 3.5), layout="constrained")
         axes = figure.add_subplot()
         order = np.argsort(self.shots)
         shots = np.array(self.shots)[order]

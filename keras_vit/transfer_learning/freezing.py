@@ -1,11 +1,13 @@
 """Fine-tuning part of a model: lower rates for lower layers, frozen layers.
 
-Plain functions over a model whose layers carry this library's names
-(`patch_encoder`, `block_00`, ..., `head`), hence over models of one's own with
-such names too. The Vision Transformer paper (arXiv 2010.11929) fine-tunes all
-layers at one rate; layer-wise rates are those of BEiT (arXiv 2106.08254).
+These are plain functions over a model whose layers have this library's names
+(`patch_encoder`, `block_00`, ..., `head`), so your own models with such names
+work too. The Vision Transformer paper (arXiv 2010.11929) fine-tunes all layers
+at one rate; layer-wise rates are those of BEiT (arXiv 2106.08254).
 Left out: schedules that unfreeze layers during training.
 """
+
+from collections.abc import Sequence
 
 import keras
 
@@ -16,24 +18,27 @@ from keras_vit.arguments import check_above_zero
 def layer_wise_learning_rates(
     model: keras.Model, decay: float = 0.75
 ) -> dict[str, float]:
-    """Learning-rate multipliers that fall from the head down to the patches.
+    """Returns learning rates that fall from the head down to the patches.
 
-    With `L` blocks the layer of depth `i` learns at `decay ** (L + 1 - i)`
-    times the rate: everything in front of the first block (patch encoder,
-    convolutional trunk of a hybrid) has depth 0, block `i` counted from 0
-    has `i + 1`, and everything after the last block (final norm, head) `L + 1`,
-    which makes 1.0.
+    With `L` blocks the layer of depth `i` learns at
+
+        decay ** (L + 1 - i)
+
+    times the rate. Everything before the first block (patch encoder,
+    convolutional trunk of a hybrid) has depth 0, block `i`, counted from 0,
+    has depth `i + 1`, and everything after the last block (final norm, head)
+    has depth `L + 1`, so its multiplier is 1.
 
     Args:
-        model: A model with layers named `block_00`, `block_01`, ...
-        decay: Factor from one block to the block below it, in `(0, 1]`.
+        model: a model with layers named `block_00`, `block_01`, ...
+        decay: factor from one block to the block below it, in `(0, 1]`.
 
     Returns:
         A dict of layer path (here: name) to multiplier, for all layers with
         weights, in the order of the model.
 
     Raises:
-        ValueError: If the model has no layer named like a block, or `decay`
+        ValueError: if the model has no layer named like a block, or `decay`
             is outside its range.
 
     Example:
@@ -46,7 +51,8 @@ def layer_wise_learning_rates(
     ```
 
     Reference:
-        Bao et al., arXiv 2106.08254, fine-tuning settings.
+        - [Bao et al., 2021](https://arxiv.org/abs/2106.08254), fine-tuning
+          settings
     """
     decay = check_above_zero("decay", decay)
     if decay > 1:
@@ -63,7 +69,8 @@ def layer_wise_learning_rates(
         if layer.name in blocks:
             depth = blocks.index(layer.name) + 1
         if layer.weights:
-            # The path is the name, but in a `Sequential` starts with its name.
+            # The path is the name; in a `Sequential` the path starts with the
+            # name of the model.
             multipliers[layer.path] = decay ** (len(blocks) + 1 - depth)
         if layer.name == blocks[-1]:
             depth = len(blocks) + 1
@@ -72,26 +79,26 @@ def layer_wise_learning_rates(
 
 def freeze(
     model: keras.Model,
-    taps: str | list[str] | tuple[str, ...] | None = None,
+    taps: str | Sequence[str] | None = None,
     up_to: str | None = None,
 ) -> keras.Model:
-    """Holds layers of a model still, in place.
+    """Freezes layers of a model, in place.
 
     Sets `trainable = False` on the named layers. Compile the model afterwards,
-    again if it was compiled before: Keras builds its training step and its
-    optimizer for the variables that were trainable when `compile` was called.
+    even if it was compiled before: Keras builds its training step and its
+    optimizer for the variables that are trainable when `compile` is called.
 
     Args:
-        model: A model with named layers.
-        taps: Name or names of the layers to freeze.
-        up_to: Name of a layer: it and all layers in front of it, in the order
-            of `model.layers`, are frozen. Give either this or `taps`.
+        model: a model with named layers.
+        taps: name or names of the layers to freeze.
+        up_to: name of a layer: freezes it and all layers before it, in the
+            order of `model.layers`. Give either this or `taps`.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: If a name is unknown, or unless exactly one of `taps` and
+        ValueError: if a name is unknown, or unless exactly one of `taps` and
             `up_to` is given.
 
     Example:

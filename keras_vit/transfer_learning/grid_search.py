@@ -1,8 +1,8 @@
 """The paper's choice of a learning rate: try each, judge on a held-out part.
 
-Dosovitskiy et al. 2021, Table 4 and appendix B.1.1. A plain loop, because
-`keras_tuner` chooses what to try next, which a grid of four has no need of,
-and leaves the held-out part and a table that people can read to the user.
+Dosovitskiy et al. 2021, table 4 and appendix B.1.1. It is a plain loop:
+`keras_tuner` chooses what to try next, which a grid of four does not need, and
+has neither the held-out part nor a table that people can read.
 """
 
 import csv
@@ -11,7 +11,10 @@ import gc
 import io
 import itertools
 import math
+import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -28,13 +31,14 @@ SCALARS = (str, int, float, bool, type(None))
 
 @dataclasses.dataclass(frozen=True)
 class GridSearch:
-    """What a search found.
+    """The result of a search.
 
     Args:
         rows: a dict for each run, in the order of the grid: its settings, and
-            what `evaluate` returned on the held-out part.
+            the results of `evaluate` on the held-out part.
         best: the settings of the best run, as `build` takes them.
-        model: a model trained with these on everything, if asked for.
+        model: a model trained with these on all images, or `None` without
+            `refit`.
 
     Example:
 
@@ -47,59 +51,60 @@ class GridSearch:
     ```
     """
 
-    rows: list
-    best: dict
+    rows: list[dict[str, Any]]
+    best: dict[str, Any]
     model: keras.Model | None = None
 
 
 def grid_search(
-    build,
-    train,
-    grid=None,
+    build: Callable[..., keras.Model],
+    train: tuple[Any, Any],
+    grid: Mapping[str, Sequence[Any]] | None = None,
     *,
-    validation_fraction=0.1,
-    metric="accuracy",
-    mode="max",
-    file=None,
-    seed=0,
-    dataset=None,
-    refit=False,
-    verbose=True,
+    validation_fraction: float = 0.1,
+    metric: str = "accuracy",
+    mode: Literal["max", "min"] = "max",
+    file: str | os.PathLike | None = None,
+    seed: int = 0,
+    dataset: Callable[[Any, Any], Any] | None = None,
+    refit: bool = False,
+    verbose: bool = True,
     **fit_options,
-):
-    """Trains a model for each setting and tells which does best.
+) -> GridSearch:
+    """Trains a model for each setting and returns the best setting.
 
-    A part of the training images, equally much of every class, is held out;
-    each model trains on the rest and is evaluated on that part. The test set
-    stays out of it. All runs start from one seed, which is set for Python,
-    NumPy and the backend, so a run gives the same whether or not others ran
-    before it. A model is let go before the next is built.
+    An equal share of every class of the training images is held out; each
+    model trains on the rest and is evaluated on the held-out part. The test
+    set is not used. All runs start from one seed, which is set for Python,
+    NumPy and the backend, so a run gives the same result whether or not others
+    ran before it. The memory of a model is freed before the next is built.
 
-    With `file` the table is written after each run, and a search that was
-    interrupted goes on where it was. A row stands for the settings, `seed`,
+    With `file` the table is written after each run, and an interrupted search
+    goes on where it stopped. A row records the settings, `seed`,
     `validation_fraction`, the number of images and the plain `fit_options`;
-    a file that has others is refused. What `build` and `dataset` do besides
-    is not in the file: give a changed one a new file.
+    a file with others is refused. Other effects of `build` and `dataset` are
+    not in the file: when you change these functions, use a new file.
 
     Args:
-        build: a function that takes a setting of each name in `grid` as
+        build: a function that takes one value for each name in `grid` as
             keyword arguments and returns a compiled `keras.Model`.
-        train: images and labels, a pair of arrays of shape `(num_images, H,
-            W, C)` and as `check_labels` wants them.
+        train: a pair of arrays: images of shape `(num_images, height, width,
+            channels)`, and labels in a form that `check_labels` takes.
         grid: a dict from name to the values to try: strings, numbers, bools
             or `None`. All combinations are tried. Defaults to the learning
-            rates of Table 4, `{"learning_rate": (0.001, 0.003, 0.01, 0.03)}`.
+            rates of table 4, `{"learning_rate": (0.001, 0.003, 0.01, 0.03)}`.
         validation_fraction: fraction held out, in (0, 1). The paper has 0.1
             for Pets and Flowers, 0.02 for CIFAR, 0.01 for ImageNet, see
-            `recipes.finetuning_for`.
-        metric: name of what decides, as `evaluate` gives it.
-        mode: `"max"` if more of it is better, `"min"` if less. A run that
-            ended in NaN is never the best; of equal ones the first is.
+            `keras_vit.recipes.finetuning_for`.
+        metric: name of the deciding result of `evaluate`.
+        mode: `"max"` if a larger metric is better, `"min"` if a smaller one
+            is. A run that ended in NaN is never the best; of equally good runs
+            the first is the best.
         file: path of a CSV file, or `None`.
-        seed: int, of the split and of every run.
-        dataset: a function from images and labels to what `fit` shall train
-            on, for instance an `ArrayDataset` with augmentation. Defaults to
-            the arrays.
+        seed: int of 0 or more, for the split and for every run.
+        dataset: a function from images and labels to the data that `fit`
+            trains on, for instance an `ArrayDataset` with augmentation.
+            Defaults to the arrays.
         refit: whether to train a last model, with the best setting, on all
             images.
         verbose: whether to print a line for each run.
@@ -181,13 +186,13 @@ def grid_search(
                 verbose=0,
                 return_dict=True,
             )
-            # Let go before the next is built: two may not fit the device.
+            # Free it before the next is built: two may not fit the device.
             del model
             gc.collect()
             results = {name: float(value) for name, value in results.items()}
         if metric not in results:
             raise ValueError(
-                "`metric` must be one of what `evaluate` gives, "
+                "`metric` must be one of the results of `evaluate`, "
                 f"{', '.join(results)}. Received: metric={metric!r}"
             )
         if not known:
@@ -212,11 +217,13 @@ def grid_search(
     return GridSearch(rows, best, model)
 
 
-def split(labels, fraction, seed=0):
+def split(
+    labels: Any, fraction: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Divides a training set in two, equally in every class.
 
     Of a class of `n` images, `fraction * n` are held out, rounded up or down
-    so that over all classes the number is `fraction` of the whole, rounded.
+    so that the total is `fraction` of all images, rounded.
 
     Args:
         labels: class numbers `(num_images,)` or `(num_images, 1)`, or rows of
@@ -248,7 +255,7 @@ def split(labels, fraction, seed=0):
         labels = labels.argmax(axis=1) if one_hot else labels[:, 0]
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
-    # Every 1/fraction-th of the images, which now lie class by class.
+    # Every 1/fraction-th of the images, which are now in order of class.
     marks = np.floor(np.arange(len(order) + 1) * fraction + 0.5)
     chosen = np.diff(marks) > 0
     if chosen.all() or not chosen.any():
@@ -260,7 +267,7 @@ def split(labels, fraction, seed=0):
 
 
 class _Table:
-    """The rows of a search, which lie in a file if one is named."""
+    """The rows of a search, and the file of them if there is one."""
 
     def __init__(self, path, runs, conditions):
         self.path = None if path is None else pathlib.Path(path)
@@ -288,8 +295,8 @@ class _Table:
             if len(line) != len(header) or key not in expected:
                 pairs = dict(zip(header, line))
                 raise ValueError(
-                    "`file` must hold runs of this search alone; give another "
-                    f"search another file. Received: '{self.path}' with "
+                    "`file` must hold runs of this search alone; use another "
+                    f"file for another search. Received: '{self.path}' with "
                     f"{_listed(pairs)}"
                 )
             self.found[key] = {
@@ -322,7 +329,7 @@ def _runs(grid):
     """All combinations of the values of a grid, as a list of dicts."""
     values = {name: list(choices) for name, choices in grid.items()}
     for name, choices in values.items():
-        # NumPy's numbers print as what they are, not as their value.
+        # NumPy's numbers print with their type, not as their value alone.
         choices = [x.item() if hasattr(x, "item") else x for x in choices]
         texts = {_text(x) for x in choices}
         bad = [x for x in choices if not isinstance(x, SCALARS)]
@@ -341,7 +348,7 @@ def _runs(grid):
 
 
 def _plain(options):
-    """Those options of `fit` that make a difference and can be written."""
+    """The options of `fit` that make a difference and can be written."""
     return {
         name: value
         for name, value in options.items()

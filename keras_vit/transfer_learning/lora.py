@@ -1,9 +1,11 @@
 """Low-rank adaptation (LoRA) of the transformer blocks, by Keras' own means.
 
-Hu et al. 2021, arXiv:2106.09685: a kernel is held still and learns a product
-of two thin matrices beside it. Keras has this in each dense layer; what stands
-here finds those of the blocks and holds the rest of the model still.
+Hu et al. 2021, arXiv:2106.09685: a kernel is frozen, and a product of two thin
+matrices beside it learns. Keras has this in each dense layer; the function
+here finds the dense layers of the blocks and freezes the rest of the model.
 """
+
+from collections.abc import Sequence
 
 import keras
 
@@ -13,18 +15,23 @@ from keras_vit.arguments import check_above_zero, check_positive
 DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
 
 
-def enable_lora(model, rank, alpha=None, train=("head",)):
+def enable_lora(
+    model: keras.Model,
+    rank: int,
+    alpha: float | None = None,
+    train: str | Sequence[str] = ("head",),
+) -> keras.Model:
     """Lets the blocks of a model learn by LoRA alone, in place.
 
     Every `Dense` and `EinsumDense` in the layers named `block_00`, `block_01`
-    and on, the projections of attention and MLP, computes
+    and so on, the projections of attention and MLP, computes
 
         y = x (W + alpha / rank * A B) + b
 
-    with `W` and `b` held still, `A` random and `B` zero: the model gives what
-    it gave until it is trained. Along with `A` and `B` only the layers named
-    in `train` learn. Blocks that are frozen get none: for LoRA in the upper
-    half call `freeze` first. Compile the model afterwards.
+    with `W` and `b` frozen, `A` random and `B` zero, so the outputs change
+    only with training. Besides `A` and `B` only the layers named in `train`
+    learn. Frozen blocks get no LoRA: for LoRA in the upper half call `freeze`
+    first. Compile the model afterwards.
 
     A kernel of shape `(in, out)` gets `rank * (in + out)` weights. Keras
     counts the last axis of a kernel as its output: those of query, key and
@@ -32,14 +39,14 @@ def enable_lora(model, rank, alpha=None, train=("head",)):
     `rank * (hidden_dim * num_heads + head_dim)`.
 
     `model.save` merges `A B` into the kernels. The file holds the plain model,
-    which gives the same outputs and learns as a whole; to go on with LoRA,
-    call this again.
+    which gives the same outputs and learns as a whole. Call this function
+    again to go on with LoRA.
 
     Args:
         model: a functional `keras.Model` with layers named like blocks.
         rank: width of `A`, above 0.
         alpha: factor of the product, above 0. Defaults to `rank`.
-        train: names of the layers that learn as a whole.
+        train: name or names of the layers that learn as a whole.
 
     Returns:
         The same model.

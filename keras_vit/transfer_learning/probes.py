@@ -1,9 +1,13 @@
 """Other ways to judge frozen features: logistic regression and neighbours.
 
-Thin wrappers of scikit-learn over the same input, and the same few-shot sets,
-as `few_shot`.
+Thin wrappers of scikit-learn with the same input and the same few-shot sets as
+`few_shot`.
 """
 
+import types
+from collections.abc import Sequence
+
+import keras
 import numpy as np
 
 from keras_vit.arguments import (
@@ -11,7 +15,8 @@ from keras_vit.arguments import (
     check_not_negative,
     check_positive,
 )
-from keras_vit.transfer_learning.features import both_splits
+from keras_vit.extras import require
+from keras_vit.transfer_learning.features import Data, Verbose, both_splits
 from keras_vit.transfer_learning.few_shot import (
     SEEDS,
     check_sequence,
@@ -21,42 +26,42 @@ from keras_vit.transfer_learning.few_shot_result import FewShotResult
 
 
 def linear_probe(
-    model,
-    train,
-    test,
-    shots=None,
-    seeds=SEEDS,
-    C=1.0,
-    max_iter=1000,
+    model: keras.Model | None,
+    train: Data,
+    test: Data,
+    shots: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] = SEEDS,
+    C: float = 1.0,
+    max_iter: int = 1000,
     *,
-    num_classes=None,
-    batch_size=32,
-    verbose="auto",
-):
+    num_classes: int | None = None,
+    batch_size: int = 32,
+    verbose: Verbose = "auto",
+) -> float | FewShotResult:
     """Classifies images by logistic regression on standardised features.
 
-    scikit-learn's `StandardScaler` and `LogisticRegression`. Slower than
-    `few_shot`, and usually better where there are many images a class.
+    It uses scikit-learn's `StandardScaler` and `LogisticRegression`. It is
+    slower than `few_shot`, and usually better with many images of each class.
 
     Args:
         model: as in `few_shot`.
         train: as in `few_shot`.
         test: as in `few_shot`.
-        shots: training images of each class, an integer or a sequence, drawn
-            as in `few_shot`; or `None` for all of them.
-        seeds: integers of 0 or more, or one; of no meaning without `shots`.
-        C: inverse regularisation strength above 0, which stands before the
-            sum of the losses, as in scikit-learn.
-        max_iter: steps of the solver, at most.
+        shots: training images of each class, as in `few_shot`; or `None` for
+            all of them.
+        seeds: as in `few_shot`; ignored without `shots`.
+        C: inverse regularisation strength above 0, a factor of the sum of the
+            losses, as in scikit-learn.
+        max_iter: the most steps of the solver.
         num_classes: as in `few_shot`.
-        batch_size: images a step, for arrays.
-        verbose: progress bar over the batches, as in Keras.
+        batch_size: as in `few_shot`.
+        verbose: as in `few_shot`.
 
     Returns:
         The accuracy, a float in [0, 1]; with `shots`, a `FewShotResult`.
 
     Raises:
-        ValueError: as `few_shot`.
+        ValueError: as in `few_shot`.
         ImportError: if scikit-learn is not installed.
 
     Example:
@@ -68,59 +73,57 @@ def linear_probe(
     """
     check_above_zero("C", C)
     check_positive("max_iter", max_iter)
-    sklearn = _sklearn()
+    preprocessing = _sklearn("preprocessing")
+    linear_model = _sklearn("linear_model")
+    pipeline = _sklearn("pipeline")
 
-    def classifier():
-        return sklearn.pipeline.make_pipeline(
-            sklearn.preprocessing.StandardScaler(),
-            sklearn.linear_model.LogisticRegression(C=C, max_iter=max_iter),
+    def classifier(num_examples):
+        return pipeline.make_pipeline(
+            preprocessing.StandardScaler(),
+            linear_model.LogisticRegression(C=C, max_iter=max_iter),
         )
 
-    return _evaluate(
-        lambda num_examples: classifier(),
-        both_splits(model, train, test, num_classes, batch_size, verbose),
-        shots,
-        seeds,
-    )
+    splits = both_splits(model, train, test, num_classes, batch_size, verbose)
+    return _probe(classifier, splits, shots, seeds)
 
 
 def nearest_neighbors(
-    model,
-    train,
-    test,
-    num_neighbors=5,
-    shots=None,
-    seeds=SEEDS,
-    metric="cosine",
+    model: keras.Model | None,
+    train: Data,
+    test: Data,
+    num_neighbors: int = 5,
+    shots: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] = SEEDS,
+    metric: str = "cosine",
     *,
-    num_classes=None,
-    batch_size=32,
-    verbose="auto",
-):
-    """Classifies images by a vote of the training images most alike.
+    num_classes: int | None = None,
+    batch_size: int = 32,
+    verbose: Verbose = "auto",
+) -> float | FewShotResult:
+    """Classifies images by a vote of the most similar training images.
 
-    scikit-learn's `KNeighborsClassifier`.
+    It uses scikit-learn's `KNeighborsClassifier`.
 
     Args:
         model: as in `few_shot`.
         train: as in `few_shot`.
         test: as in `few_shot`.
-        num_neighbors: images that vote, each alike; all of them where there
-            are fewer.
-        shots: training images of each class, an integer or a sequence, drawn
-            as in `few_shot`; or `None` for all of them.
-        seeds: integers of 0 or more, or one; of no meaning without `shots`.
+        num_neighbors: number of images that vote, with equal weights; all
+            images if there are fewer.
+        shots: training images of each class, as in `few_shot`; or `None` for
+            all of them.
+        seeds: as in `few_shot`; ignored without `shots`.
         metric: distance of features, a name that scikit-learn knows:
             `"cosine"`, `"euclidean"`, `"manhattan"`.
         num_classes: as in `few_shot`.
-        batch_size: images a step, for arrays.
-        verbose: progress bar over the batches, as in Keras.
+        batch_size: as in `few_shot`.
+        verbose: as in `few_shot`.
 
     Returns:
         The accuracy, a float in [0, 1]; with `shots`, a `FewShotResult`.
 
     Raises:
-        ValueError: as `few_shot`.
+        ValueError: as in `few_shot`.
         ImportError: if scikit-learn is not installed.
 
     Example:
@@ -131,42 +134,28 @@ def nearest_neighbors(
     True
     """
     check_positive("num_neighbors", num_neighbors)
-    sklearn = _sklearn()
+    neighbors = _sklearn("neighbors")
 
     def classifier(num_examples):
-        return sklearn.neighbors.KNeighborsClassifier(
+        return neighbors.KNeighborsClassifier(
             min(num_neighbors, num_examples), metric=metric
         )
 
-    return _evaluate(
-        classifier,
-        both_splits(model, train, test, num_classes, batch_size, verbose),
-        shots,
-        seeds,
-    )
+    splits = both_splits(model, train, test, num_classes, batch_size, verbose)
+    return _probe(classifier, splits, shots, seeds)
 
 
-def _sklearn():
-    try:
-        import sklearn.linear_model
-        import sklearn.neighbors
-        import sklearn.pipeline
-        import sklearn.preprocessing
-    except ImportError as error:
-        raise ImportError(
-            "This evaluation is scikit-learn's, which is not installed: "
-            'pip install "keras-vit[data]"'
-        ) from error
-    return sklearn
+def _sklearn(module) -> types.ModuleType:
+    return require(f"sklearn.{module}", "data", "Probes need scikit-learn")
 
 
-def _evaluate(classifier, splits, shots, seeds):
-    """Accuracy on all training images, or on few-shot sets of them."""
+def _probe(classifier, splits, shots, seeds):
+    """Fits a classifier to all training images, or to few-shot sets of them."""
     train, test, num_classes = splits
 
     def accuracy(rows):
         features, labels = train.features[rows], train.labels[rows]
-        if num_classes == 1:  # scikit-learn wants a choice
+        if num_classes == 1:  # scikit-learn needs two classes
             return 1.0
         fitted = classifier(len(labels)).fit(features, labels)
         return float(np.mean(fitted.predict(test.features) == test.labels))

@@ -1,11 +1,13 @@
 """Accuracy on ImageNet by its reassessed labels ("ReaL").
 
 Beyer et al. 2020, arXiv:2006.07159. People looked at the validation images
-again and wrote down every class they saw: several for some images, none for
-others. Table 2 of the Vision Transformer paper (arXiv 2010.11929) reports it.
+again and noted every class they saw: several for some images, none for
+others. Table 2 of the Vision Transformer paper (arXiv 2010.11929) has this
+accuracy.
 """
 
 import json
+import os
 import pathlib
 
 import keras
@@ -17,9 +19,9 @@ from keras_vit.arguments import check_positive
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class RealAccuracy(keras.metrics.Mean):
-    """Fraction of images whose best class is one of the right ones.
+    """Fraction of images whose best class is one of the correct ones.
 
-    Images without any right class do not count. The accuracy is in [0, 1],
+    Images without a correct class do not count. The accuracy is in [0, 1],
     and 0 before the first image that counts.
 
     Args:
@@ -27,8 +29,8 @@ class RealAccuracy(keras.metrics.Mean):
         dtype: dtype of the mean.
 
     Call arguments of `update_state`:
-        y_true: `(batch, num_classes)`, above 0 for each right class; see
-            `real_labels`.
+        y_true: numbers of shape `(batch, num_classes)`, above 0 for each
+            correct class; see `real_labels`.
         y_pred: scores of shape `(batch, num_classes)`, logits or
             probabilities.
         sample_weight: weights of shape `(batch,)`, or `None`.
@@ -55,7 +57,11 @@ class RealAccuracy(keras.metrics.Mean):
           google-research/reassessed-imagenet
     """
 
-    def __init__(self, name="real_accuracy", dtype=None):
+    def __init__(
+        self,
+        name: str = "real_accuracy",
+        dtype: str | keras.DTypePolicy | None = None,
+    ):
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -69,20 +75,20 @@ class RealAccuracy(keras.metrics.Mean):
         super().update_state(ops.cast(hit, self.dtype), sample_weight=counts)
 
 
-def real_labels(path, num_classes=1000):
+def real_labels(path: str | os.PathLike, num_classes: int = 1000) -> np.ndarray:
     """Reads the reassessed labels of ImageNet's validation images.
 
     The official file, `real.json`, is a JSON list with a list of class numbers
     for each of the 50,000 images, in the order of their file names,
-    `ILSVRC2012_val_00000001.JPEG` and on; some are empty. Classes are counted
-    in the usual order, that of WordNet's ids.
+    `ILSVRC2012_val_00000001.JPEG` and so on; some lists are empty. Classes
+    have the usual order, that of WordNet's ids.
 
     Args:
         path: path of the file.
-        num_classes: number of classes, for all of which there are columns.
+        num_classes: number of classes, one column for each.
 
     Returns:
-        An array of 0 and 1, `uint8`, of shape `(num_images, num_classes)`.
+        A `uint8` array of 0 and 1 of shape `(num_images, num_classes)`.
 
     Raises:
         ValueError: if the file is not such a list, or a class is not an
@@ -97,7 +103,8 @@ def real_labels(path, num_classes=1000):
     ```
 
     Reference:
-        https://github.com/google-research/reassessed-imagenet
+        - [google-research/reassessed-imagenet](
+          https://github.com/google-research/reassessed-imagenet)
     """
     check_positive("num_classes", num_classes)
     try:

@@ -2,36 +2,39 @@
 
 The numerics of few-shot evaluation, as in big_vision's `fewshot_lsr.py`:
 features are standardised, a constant feature of 100 is appended, targets are
--1 and +1, and the solution is that of the smaller of two systems:
+-1 and +1, and the smaller of two systems is solved:
 
     N >= D + 1:  W = (X'X + l2 I)^-1 X'Y         (D unknowns a class)
     N <  D + 1:  W = X'(XX' + l2 I)^-1 Y         (N unknowns a class)
 
-Nothing as large as the other system's matrix is ever made. What makes it
-fast is that standardised features Z sum to zero over their rows:
+The matrix of the larger system is never made. The solution is fast because
+standardised features Z sum to zero over their rows:
 
 - The constant feature is orthogonal to all others, so X'X falls into Z'Z and
   one number, and the bias of a class is known without a solver. Left in, it
   would be an eigenvalue of 10^4 N next to ones near zero.
 - With the targets 2 * onehot - 1, Z'Y is twice the sums of Z over each class:
-  additions where a matrix product stood.
+  additions instead of a matrix product.
 
-Left out: anything that needs labels other than whole classes, and weights of
-examples.
+Left out: mixed labels, and weights of examples.
 """
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-# `fewshot_lsr.py`, `_precompute_cache`: the constant feature, which `l2`
-# hardly holds back, and what is added to a standard deviation.
+# `fewshot_lsr.py`, `_precompute_cache`: the constant feature, so large that
+# `l2` hardly shrinks the bias, and what is added to a standard deviation.
 BIAS_FEATURE = 100.0
 EPSILON = 1e-5
-# Scores of so many numbers are held at once.
+# The most scores in memory at once.
 BLOCK = 2**23
 
 
-def standardize(features):
-    """Returns standardised features, and what they were standardised with.
+def standardize(
+    features: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns standardised features, their mean and their scale.
 
     Args:
         features: array of shape `(num_examples, dim)`, float64, changed in
@@ -49,26 +52,30 @@ def standardize(features):
     return features, mean, scale
 
 
-def ridge_classifiers(features, labels, num_classes, l2):
+def ridge_classifiers(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    l2: Sequence[float],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Solves for one linear classifier per regularisation strength.
 
-    Several strengths share one eigendecomposition, `A = Q diag(e) Q'`, from
-    which `(A + l2 I)^-1 B = Q diag(1 / (e + l2)) Q'B`. A single one is solved
-    for directly, which is faster and loses no digits.
+    Several strengths share one eigendecomposition, `A = Q diag(e) Q'`, which
+    gives `(A + l2 I)^-1 B = Q diag(1 / (e + l2)) Q'B`. A single strength is
+    solved for directly, which is faster and loses no digits.
 
     Args:
-        features: array of shape `(num_examples, dim)`, float64, as they come:
-            they are standardised here.
+        features: array of shape `(num_examples, dim)`, float64. They are
+            standardised here.
         labels: integers of shape `(num_examples,)` in `[0, num_classes)`.
         num_classes: number of classes.
-        l2: sequence of strengths above 0. They stand beside a sum over the
-            examples, not a mean.
+        l2: sequence of strengths above 0, added to a sum over the examples,
+            not to a mean.
 
     Yields:
-        For each strength, `kernel` of shape `(dim, num_classes)` and `bias` of
-        shape `(num_classes,)`, with standardisation and the constant feature
-        folded in: the scores of features as they come are
-        `features @ kernel + bias`.
+        For each strength `kernel` of shape `(dim, num_classes)` and `bias` of
+        shape `(num_classes,)`. They include standardisation and the constant
+        feature: the scores of raw features are `features @ kernel + bias`.
     """
     num_examples, dim = features.shape
     order = np.argsort(labels, kind="stable")
@@ -81,7 +88,7 @@ def ridge_classifiers(features, labels, num_classes, l2):
         targets = 2 * _sums_of_classes(rows, counts).T
     else:
         system = rows @ rows.T
-        # 2 * onehot: the -1 everywhere is orthogonal to the rows.
+        # 2 * onehot suffices: the rows are orthogonal to a constant -1.
         targets = np.zeros((num_examples, num_classes))
         targets[np.arange(num_examples), labels[order]] = 2
     for strength, solution in zip(l2, _solve(system, targets, l2)):
@@ -93,7 +100,12 @@ def ridge_classifiers(features, labels, num_classes, l2):
         yield kernel, bias - mean @ kernel
 
 
-def accuracy(features, labels, kernel, bias):
+def accuracy(
+    features: np.ndarray,
+    labels: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+) -> float:
     """Returns the share of examples whose class has the highest score.
 
     Args:
@@ -118,7 +130,7 @@ def accuracy(features, labels, kernel, bias):
 def _sums_of_classes(rows, counts):
     """Sums of rows that are sorted by class: (num_classes, dim)."""
     ends = np.cumsum(counts)
-    # Several times as fast as `np.add.reduceat` along the first axis.
+    # Several times faster than `np.add.reduceat` along the first axis.
     return np.stack(
         [rows[end - n : end].sum(axis=0) for n, end in zip(counts, ends)]
     )

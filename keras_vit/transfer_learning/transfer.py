@@ -1,11 +1,14 @@
-"""A trained model made ready for a task of one's own, in one call.
+"""A trained model, made ready for your own task in one call.
 
-Dosovitskiy et al. 2021, section 3.2: the pre-trained head is taken off, a
-zero-initialised one put on, and images may be larger than before; the
-official `vit_jax/checkpoint.py` drops the dense layer in front of the head
-along with it. What the paper has not, frozen parts and LoRA, is done by
-`freeze` and `enable_lora`.
+Dosovitskiy et al. 2021, section 3.2: a zero-initialised head replaces the
+pre-trained one, and images may be larger than before. The official
+`vit_jax/checkpoint.py` also drops the dense layer in front of the head.
+`freeze` and `enable_lora` add what the paper does not have: frozen parts and
+LoRA.
 """
+
+from collections.abc import Sequence
+from typing import Literal
 
 import keras
 
@@ -21,26 +24,26 @@ TAP = "pre_logits"
 
 
 def transfer(
-    model,
-    num_classes,
-    image_size=None,
+    model: keras.Model,
+    num_classes: int,
+    image_size: int | tuple[int, int] | None = None,
     *,
-    freeze=None,
-    freeze_up_to=None,
-    lora_rank=None,
-    lora_alpha=None,
-    drop_pre_logits=True,
-    head_bias=0.0,
-    classifier_activation=None,
-    method="corner_aligned",
-    name=None,
-):
+    freeze: str | Sequence[str] | None = None,
+    freeze_up_to: str | None = None,
+    lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    drop_pre_logits: bool = True,
+    head_bias: float = 0.0,
+    classifier_activation: str | None = None,
+    method: Literal["corner_aligned", "bilinear", "bicubic"] = "corner_aligned",
+    name: str | None = None,
+) -> keras.Model:
     """Returns a trained model with a new head, for another task.
 
-    Everything up to `pre_logits` is copied, weights and all, and what stands
-    behind it is replaced by one dense layer of zeros, `head`. The result is
-    not compiled, and all its layers learn unless they are frozen here,
-    whatever they did in `model`:
+    Everything up to `pre_logits` is copied with its weights, and one dense
+    layer initialised to zero, `head`, replaces what comes after it. The result
+    is not compiled. All its layers learn unless they are frozen here, even
+    those that are frozen in `model`:
 
     | to train | pass |
     |---|---|
@@ -52,21 +55,22 @@ def transfer(
 
     Args:
         model: a functional `keras.Model` with one image input and a layer
-            named `pre_logits`: a ViT, a hybrid, a ResNet, whether built here
-            or loaded from a file, or of your own layers. It stays as it is.
+            named `pre_logits`: a ViT, a hybrid or a ResNet, built here or
+            loaded from a file, or a model of your own layers. It is not
+            changed.
         num_classes: number of classes of the new task.
         image_size: the new height and width in pixels, an int or a pair.
             Defaults to that of `model`. Position tables are resampled, see
             `change_resolution`.
-        freeze: name or names of layers to hold still, see `freeze`.
-        freeze_up_to: name of a layer that is held still with all in front of
-            it. Give either this or `freeze`.
-        lora_rank: rank of LoRA, or `None` for none, see `enable_lora`. What
-            of the blocks is not LoRA is then held still.
+        freeze: name or names of layers to freeze, see `freeze`.
+        freeze_up_to: name of a layer to freeze with all layers before it. Give
+            either this or `freeze`.
+        lora_rank: rank of LoRA, or `None` for none, see `enable_lora`. With
+            LoRA the other weights of the blocks are frozen.
         lora_alpha: factor of LoRA. Defaults to `lora_rank`.
-        drop_pre_logits: whether a dense layer `pre_logits` is left out, as in
+        drop_pre_logits: whether to leave out a dense layer `pre_logits`, as in
             the official code.
-        head_bias: start value of the biases of the head.
+        head_bias: initial value of the biases of the head.
         classifier_activation: activation of the head, as a Keras name.
             Defaults to none: the model returns logits.
         method: how position tables are resampled, see `change_resolution`.
@@ -77,7 +81,8 @@ def transfer(
 
     Raises:
         ValueError: if an argument breaks its rule; if `model` has no layer
-            `pre_logits`; as `change_resolution`, `freeze` and `enable_lora`.
+            `pre_logits`; as in `change_resolution`, `freeze` and
+            `enable_lora`.
 
     Example:
 
@@ -107,13 +112,14 @@ def transfer(
         )
     tap = _tap_of(model)
     replaced = drop_pre_logits and isinstance(tap, keras.layers.Dense)
-    # Cut off first: a head on flattened tokens fits one image size alone.
+    # Cut the head off first: on flattened tokens it fits one image size alone.
     trunk = keras.Model(
         model.input, tap.input if replaced else tap.output, name=model.name
     )
     trunk = rebuild(trunk, image_size, method=method)
     for layer in find_layers(trunk, keras.layers.Layer):
-        # On TensorFlow Keras sets nothing, and no child, that is so already.
+        # On TensorFlow Keras skips a layer and its children if the layer itself
+        # has that value already.
         layer.trainable = False
         layer.trainable = True
     x = trunk.output

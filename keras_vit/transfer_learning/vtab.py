@@ -1,11 +1,17 @@
 """VTAB-1k: how well a model adapts to 19 tasks of 1,000 images each.
 
-The protocol is that of Zhai et al. 2019, arXiv:1910.04867; the fine-tuning
-that of the Vision Transformer paper, arXiv:2010.11929, Table 4 and section
-B.1.1; the tasks are in `vtab_tasks.py`. Left out: downloads, and the search
+The protocol is that of Zhai et al. 2019, arXiv:1910.04867. The fine-tuning is
+that of the Vision Transformer paper, arXiv:2010.11929, table 4 and section
+B.1.1. The tasks are in `vtab_tasks.py`. Left out: downloads, and the search
 for hyper-parameters, for which `splits` gives the 800 + 200 images.
 """
 
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
 import numpy as np
 
 from keras_vit import recipes
@@ -23,37 +29,43 @@ from keras_vit.transfer_learning.vtab_scores import (
     read_accuracies,
     write_accuracies,
 )
-from keras_vit.transfer_learning.vtab_tasks import SPLITS, parse_tasks
+from keras_vit.transfer_learning.vtab_tasks import (
+    SPLITS,
+    VTABTask,
+    parse_tasks,
+)
+
+Method = Callable[[VTABTask, ArrayDataset, ArrayDataset], float]
 
 
 def vtab(
-    method,
-    image_size=384,
+    method: Method,
+    image_size: int | tuple[int, int] = 384,
     *,
-    tasks=None,
-    load=None,
-    data_dir=None,
-    results=None,
-    splits=("train800val200", "test"),
-    batch_size=32,
-    workers=1,
-    on_error="raise",
-    verbose=1,
-):
-    """Runs a method on the tasks of VTAB-1k and tells its accuracies.
+    tasks: str | VTABTask | Sequence[str | VTABTask] | None = None,
+    load: Callable[[VTABTask, str], tuple[Any, Any]] | None = None,
+    data_dir: str | os.PathLike | None = None,
+    results: str | os.PathLike | None = None,
+    splits: tuple[str, str] = ("train800val200", "test"),
+    batch_size: int = 32,
+    workers: int = 1,
+    on_error: Literal["raise", "skip"] = "raise",
+    verbose: int = 1,
+) -> VTABScores:
+    """Runs a method on the tasks of VTAB-1k and returns its accuracies.
 
-    The data sets are read from the disk by TensorFlow Datasets (TFDS), or by a
-    function of your own. Images are resized to `image_size`, without
-    keeping the aspect ratio, by bilinear interpolation; that is all that the
-    official code does to them.
+    TensorFlow Datasets (TFDS) reads the data sets from the disk, or a function
+    of your own. Images are resized to `image_size` by bilinear interpolation,
+    without keeping the aspect ratio; the official code does nothing else to
+    them.
 
     Args:
         method: function `(task, train, test) -> accuracy`. `task` is a
-            `keras_vit.transfer_learning.VTABTask`, `train` and `test` are
-            `keras_vit.ArrayDataset`s, in order, of images as `uint8` in
+            `keras_vit.transfer_learning.VTABTask`; `train` and `test` are
+            `keras_vit.ArrayDataset`s, not shuffled, of images as `uint8` in
             [0, 255] and labels in `[0, task.num_classes)`. All images of
-            `train` are in memory, as `train.images`; those of `test` are made
-            when their batch is due. The accuracy is in [0, 1].
+            `train` are in memory, as `train.images`; those of `test` are
+            decoded when their batch is needed. The accuracy is in [0, 1].
         image_size: height and width in pixels, an int or a pair.
         tasks: names of tasks or of groups, `"natural"`, `"specialized"`,
             `"structured"`, or `VTABTask`s. Defaults to all 19.
@@ -61,30 +73,28 @@ def vtab(
             a sequence of images of shape `(height, width, channels)`, of any
             sizes, as `uint8`; and an integer for each. Defaults to TFDS.
         data_dir: folder of TFDS. Defaults to that of TFDS itself.
-        results: a JSON file that holds the accuracies. It is written after
-            each task; tasks that are in it are not run again, so a run that
-            was cut short goes on where it stopped. Keep one file for each
-            model and method.
-        splits: what to train on and what to test on, see
-            `VTABTask`. `("train800", "val200")` to choose
-            hyper-parameters.
-        batch_size: images a batch of `train` and `test`.
+        results: a JSON file for the accuracies, written after each task. Tasks
+            in it are not run again, so an interrupted run goes on where it
+            stopped. Keep one file for each model and method.
+        splits: the splits to train and to test on, see `VTABTask`. Use
+            `("train800", "val200")` to choose hyper-parameters.
+        batch_size: images in a batch of `train` and `test`.
         workers: threads that decode and resize images of `test`.
-        on_error: what to do if a task fails: `"raise"`, or `"skip"`, go on
-            and note it in `failed`.
-        verbose: 1 for a line a task, 0 for silence.
+        on_error: what to do if a task fails: `"raise"`, or `"skip"`, which
+            notes it in `failed` and goes on.
+        verbose: 1 for a line for each task, 0 for silence.
 
     Returns:
         A `VTABScores`, which prints as a table.
 
     Raises:
         ValueError: if an argument breaks its rule, if labels are out of
-            range, or if `results` is of another image size or other splits.
+            range, or if `results` has another image size or other splits.
         ImportError: if TFDS is needed and not installed.
         FileNotFoundError: if TFDS does not have a data set as ArrayRecord
             files; the message says how to make them.
-        Exception: whatever else a task raises is raised, with a note that
-            names the task.
+        Exception: whatever else a task raises, with a note that names the
+            task.
 
     Example:
 
@@ -116,13 +126,10 @@ def vtab(
     check_choice("on_error", on_error, ("raise", "skip"))
     if load is None:
         import_tfds()
-
-        def load(task, split):
-            return load_tfds(task, split, data_dir)
-
+        load = functools.partial(load_tfds, data_dir=data_dir)
     elif data_dir is not None:
         raise ValueError(
-            "`data_dir` is for TFDS and must be None where `load` is given. "
+            "`data_dir` is for TFDS and must be None if `load` is given. "
             f"Received: data_dir={str(data_dir)!r}"
         )
     settings = {
@@ -136,7 +143,7 @@ def vtab(
         if not done:
             try:
                 train = _data(load, task, train_split, image_size, batch_size)
-                # A thousand images, but read hundreds of times.
+                # Only a thousand images, but read hundreds of times.
                 train.images = train.images[range(len(train.images))]
                 test = _data(
                     load, task, test_split, image_size, batch_size, workers
@@ -156,14 +163,14 @@ def vtab(
                 accuracies[task.name] = accuracy
                 write_accuracies(results, settings, accuracies)
         if verbose:
-            told = (
+            outcome = (
                 f"failed: {failed[task.name]}"
                 if task.name in failed
                 else f"{100 * accuracies[task.name]:5.1f} %"
             )
             place = f"[{number:>2}/{len(tasks)}]"
             more = "  as noted" if done else ""
-            print(f"{place} {task.name:<12}{told}{more}", flush=True)
+            print(f"{place} {task.name:<12}{outcome}{more}", flush=True)
     groups = {
         task.name: task.group for task in tasks if task.name in accuracies
     }
@@ -173,40 +180,40 @@ def vtab(
 
 
 def vtab_finetuning(
-    build,
+    build: Callable[[int], keras.Model],
     *,
-    steps=2500,
-    learning_rate=0.01,
-    batch_size=512,
-    gradient_accumulation_steps=None,
-    augment=None,
-    seed=0,
-    verbose="auto",
+    steps: int = 2500,
+    learning_rate: float = 0.01,
+    batch_size: int = 512,
+    gradient_accumulation_steps: int | None = None,
+    augment: Callable[[VTABTask], Callable] | None = None,
+    seed: int = 0,
+    verbose: int | Literal["auto"] = "auto",
     **options,
-):
+) -> Method:
     """Returns the method of the Vision Transformer paper, for `vtab`.
 
     All weights are fine-tuned, with one setting for all tasks: SGD with
     momentum 0.9 at a rate of 0.01, 2,500 steps of 512 images, cosine decay,
-    gradients clipped to norm 1. The images are gone through again and again
-    in a new order each time, so that each batch is full.
+    gradients clipped to norm 1. One pass over the images follows another, each
+    in a new order, so that each batch is full.
 
     The paper takes its pre-processing from BiT (arXiv 1912.11370), which
-    crops and flips at random where the label allows it. Here images are only
+    crops and flips at random if the label allows it. Here images are only
     resized, as in the official code of VTAB, unless `augment` is given.
 
     Args:
-        build: function `num_classes -> keras.Model`. The model is a new one
-            in each call and gives logits; its head starts at zero in the
-            paper.
-        steps: updates.
+        build: function `num_classes -> keras.Model` that returns a new model
+            in each call. The model returns logits; in the paper its head
+            starts at zero.
+        steps: number of updates.
         learning_rate: peak rate for batches of 512.
         batch_size: images behind an update, see
             `keras_vit.recipes.finetune`.
-        gradient_accumulation_steps: batches behind an update, which
-            `batch_size` is divided by, where memory is short.
-        augment: function `task -> augment`, for what `keras_vit.ArrayDataset`
-            takes under that name, or `None`.
+        gradient_accumulation_steps: batches behind an update, a divisor of
+            `batch_size`, for devices with little memory; `None` for one.
+        augment: function `task -> augment` that returns the `augment` of
+            `keras_vit.ArrayDataset` for a task, or `None`.
         seed: integer of 0 or more, for the order of the images.
         verbose: as in Keras, for `fit` and `evaluate`.
         **options: further arguments of `keras_vit.recipes.finetune`.
@@ -215,8 +222,8 @@ def vtab_finetuning(
         A function `(task, train, test) -> accuracy`.
 
     Raises:
-        ValueError: if an argument breaks its rule; when called, if the model
-            has another number of classes than the task.
+        ValueError: if an argument breaks its rule; from the method, if the
+            model has another number of classes than the task.
 
     Example:
 
@@ -250,7 +257,7 @@ def vtab_finetuning(
             **options,
         )
 
-    recipe()  # an argument that is wrong shall show before any data is read
+    recipe()  # to raise at a wrong argument before any data is read
 
     def method(task, train, test):
         model = build(task.num_classes)
@@ -301,7 +308,7 @@ def _shuffled_passes(num_images, length, seed):
 
 
 class _Rows:
-    """Rows of an array as an array of their own, without a copy."""
+    """Rows of an array that look like an array, without a copy."""
 
     def __init__(self, images, rows):
         self.images = images

@@ -1,22 +1,30 @@
 """Images of the VTAB tasks: read from TensorFlow Datasets, resized on the host.
 
 Test sets have up to 73,728 images, 33 GB at 384 pixels, so images are decoded
-when their batch is due. The official code resizes to a square by bilinear
-interpolation without antialiasing (`tf.image.resize` in `data_loader.py`); so
+when their batch is needed. The official code resizes to a square by bilinear
+interpolation without antialiasing (`tf.image.resize` in `data_loader.py`). So
 does this, in NumPy, because Pillow's bilinear resize always antialiases.
 """
 
 import io
+import os
+import types
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
+from keras_vit.extras import require
+from keras_vit.transfer_learning.vtab_tasks import VTABTask
 
-def load_tfds(task, split, data_dir=None):
-    """Opens a split of a task as TensorFlow Datasets (TFDS) has it on disk.
 
-    The files must be in a format with random access, ArrayRecord. These are
-    read without TensorFlow; to make them TFDS needs it for most of the sets.
+def load_tfds(
+    task: VTABTask, split: str, data_dir: str | os.PathLike | None = None
+) -> tuple["EncodedImages", np.ndarray]:
+    """Opens a split of a task that TensorFlow Datasets (TFDS) has on disk.
+
+    The files must have a format with random access, ArrayRecord. They are read
+    without TensorFlow; for most of the sets TFDS needs TensorFlow to make them.
 
     Args:
         task: a `VTABTask`.
@@ -25,7 +33,7 @@ def load_tfds(task, split, data_dir=None):
 
     Returns:
         `(images, labels)`: a sequence of images, `uint8` of shape `(height,
-        width, 3)`, that are decoded when asked for; and the labels, `int64`.
+        width, 3)`, decoded when they are indexed; and the labels, `int64`.
 
     Raises:
         ImportError: if TFDS or Pillow is not installed.
@@ -66,22 +74,20 @@ def load_tfds(task, split, data_dir=None):
     return EncodedImages(source, task.intensity), np.array(labels, "int64")
 
 
-def import_tfds():
-    try:
-        import PIL.Image  # noqa: F401
-        import tensorflow_datasets
-    except ImportError as error:
-        raise ImportError(
-            "The data sets of VTAB are read by tensorflow-datasets and Pillow, "
-            'which are not both installed: pip install "keras-vit[vtab]"'
-        ) from error
-    return tensorflow_datasets
+def import_tfds() -> types.ModuleType:
+    """Returns the module of TFDS, or raises if it or Pillow is absent."""
+    require("PIL.Image", "vtab", "The images of VTAB are decoded by Pillow")
+    return require(
+        "tensorflow_datasets",
+        "vtab",
+        "The data sets of VTAB are read by tensorflow-datasets",
+    )
 
 
 class EncodedImages:
-    """Image files inside a data source of TFDS, decoded when indexed."""
+    """Image files in a data source of TFDS, decoded when indexed."""
 
-    def __init__(self, source, intensity=1):
+    def __init__(self, source: Sequence, intensity: int = 1):
         self.source = source
         self.intensity = intensity
 
@@ -91,22 +97,22 @@ class EncodedImages:
     def __getitem__(self, row):
         from PIL import Image
 
-        # Some files of RGB sets are gray or CMYK.
+        # Some files of RGB sets are grey or CMYK.
         with Image.open(io.BytesIO(self.source[row]["image"])) as image:
             pixels = np.asarray(image.convert("RGB"))
         return pixels * np.uint8(self.intensity)
 
 
 class ResizedImages:
-    """Images of any sizes in the place of one array, resized when indexed.
+    """Images of any sizes that look like one array, resized when indexed.
 
     Args:
         images: sequence of images, `uint8` of shape `(height, width,
             channels)`.
-        image_size: the height and width in pixels that they get.
+        image_size: the new height and width in pixels.
     """
 
-    def __init__(self, images, image_size):
+    def __init__(self, images: Sequence, image_size: tuple[int, int]):
         self.images = images
         self.image_size = image_size
         self.channels_first = (
@@ -123,7 +129,7 @@ class ResizedImages:
         return images.transpose(0, 3, 1, 2) if self.channels_first else images
 
 
-def resize(image, image_size):
+def resize(image: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Resizes by bilinear interpolation between the centres of pixels.
 
     Args:
@@ -135,7 +141,7 @@ def resize(image, image_size):
         An array of `uint8`.
 
     Raises:
-        ValueError: if the image has another rank or kind.
+        ValueError: if the image has another rank or dtype.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.dtype != np.uint8:
@@ -151,6 +157,8 @@ def resize(image, image_size):
 
 
 def _resize_axis(image, axis, size):
+    # The product with `resize_matrix(size, old, "bilinear")`, by its two
+    # entries a row instead of the whole matrix: five times as fast.
     old = image.shape[axis]
     if old == size:
         return image
@@ -158,7 +166,7 @@ def _resize_axis(image, axis, size):
     below = np.floor(centres).astype(int)
     share = (centres - below).astype("float32")
     share = share.reshape(-1, *[1] * (image.ndim - 1 - axis))
-    # Beyond the outer centres the outer pixels go on.
+    # Beyond the outermost centres the edge pixels are repeated.
     lower = image.take(below.clip(0), axis).astype("float32")
     upper = image.take((below + 1).clip(None, old - 1), axis)
     return lower + (upper - lower) * share

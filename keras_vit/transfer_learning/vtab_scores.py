@@ -1,13 +1,16 @@
 """Accuracies on the VTAB tasks: their means, their table, their file.
 
-The table is that of the paper (arXiv:2010.11929, Table 9) with the groups side
-by side instead of in a row, for 19 columns do not fit into a terminal.
+The table is that of the paper (arXiv:2010.11929, table 9), with the groups side
+by side instead of in a row, because 19 columns do not fit into a terminal.
 """
 
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,19 +23,21 @@ from keras_vit.transfer_learning.vtab_tasks import GROUPS, TASKS
 class VTABScores:
     """Accuracies on tasks of VTAB-1k, and their means.
 
-    Printed, it is the paper's Table 9 with the groups side by side, in per
-    cent. Means are over the tasks that are there.
+    It prints as the paper's table 9 with the groups side by side, in per cent.
+    Means are over the tasks in `accuracies`.
 
     Args:
         accuracies: dict of tasks to accuracies in [0, 1].
-        groups: dict of tasks to groups. Needed for tasks that are none of
-            the 19 alone.
-        failed: dict of tasks that failed to their errors.
+        groups: dict of tasks to groups, needed only for tasks that are not
+            among the 19.
+        failed: dict of failed tasks to their errors.
 
     Raises:
         ValueError: if the group of a task is not known.
 
-    Example: Table 9 for H/14.
+    Example:
+
+    Table 9 for H/14:
 
     >>> from keras_vit.transfer_learning.vtab_tasks import TABLE_9, TASKS
     >>> row = [entry / 100 for entry in TABLE_9["H/14", "jft"]]
@@ -69,15 +74,20 @@ class VTABScores:
         object.__setattr__(self, "groups", groups)
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """Mean over all tasks, the paper's score; not over groups."""
         return _mean(self.accuracies.values())
 
-    def group_mean(self, group):
+    def group_mean(
+        self, group: Literal["natural", "specialized", "structured"]
+    ) -> float:
         """Returns the mean over the tasks of a group.
 
         Args:
             group: `"natural"`, `"specialized"` or `"structured"`.
+
+        Returns:
+            The mean accuracy, or NaN if no task is in the group.
         """
         check_choice("group", group, GROUPS)
         return _mean(
@@ -114,12 +124,20 @@ def _mean(values):
     return float(np.mean(values)) if values else float("nan")
 
 
-def read_accuracies(path, settings):
-    """Returns the accuracies noted so far, or raises if of another run.
+def read_accuracies(
+    path: str | os.PathLike | None, settings: Mapping[str, Any]
+) -> dict[str, float]:
+    """Returns the accuracies in a file, or raises if it is of another run.
 
     Args:
-        path: the file; `None` if there is none.
-        settings: dict of what the run depends on.
+        path: path of the file, or `None` for none.
+        settings: dict of the settings of the run.
+
+    Returns:
+        A dict of tasks to accuracies, empty without a file.
+
+    Raises:
+        ValueError: if `vtab` did not write the file, or with other settings.
     """
     if path is None or not pathlib.Path(path).exists():
         return {}
@@ -139,7 +157,11 @@ def read_accuracies(path, settings):
     return accuracies
 
 
-def write_accuracies(path, settings, accuracies):
+def write_accuracies(
+    path: str | os.PathLike | None,
+    settings: Mapping[str, Any],
+    accuracies: Mapping[str, float],
+) -> None:
     """Writes what `read_accuracies` reads, whole or not at all."""
     if path is not None:
         noted = {**settings, "accuracies": accuracies}

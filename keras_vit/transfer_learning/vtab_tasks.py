@@ -1,21 +1,22 @@
-"""The 19 tasks of VTAB-1k as data: where images come from, what they are asked.
+"""The 19 tasks of VTAB-1k as data: the images, and the question about them.
 
 Zhai et al. 2019, arXiv:1910.04867. Every row states what one file of the
 official code does, `task_adaptation/data/*.py` of google-research, with the
 arguments of its `scripts/run_all_tasks.sh`. The order of the rows and the
-groups are those of Table 9 of the Vision Transformer paper, arXiv:2010.11929.
+groups are those of table 9 of the Vision Transformer paper, arXiv:2010.11929.
 """
 
 import dataclasses
 import re
-import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_vit.arguments import check_choice, check_positive
 
 GROUPS = ("natural", "specialized", "structured")
-# A whole split of TFDS, or what comes behind a percentage of it.
+# A whole split of TFDS, or the part of it after a percentage.
 PART = re.compile(r"(\w+?)(?:\[(\d{1,2})%:\])?")
 TRAIN_SIZE, VALIDATION_SIZE = 800, 200
 
@@ -34,12 +35,12 @@ class VTABTask:
         builder: name of the data set in TFDS, with its version.
         num_classes: number of classes.
         validation: the part of the data set that `"val200"` is taken from: a
-            split of TFDS, such as `"validation"`, or what comes behind a
-            percentage of it, rounded down, such as `"train[90%:]"`.
+            split of TFDS, such as `"validation"`, or the part of it after a
+            percentage, rounded down, such as `"train[90%:]"`.
         test: the part that is `"test"`, in the same form.
-        feature: name of the feature that the label is made of.
+        feature: name of the feature that gives the label.
         label: function from the value of that feature to the label.
-        intensity: what pixels are multiplied by to be in [0, 255].
+        intensity: factor that brings pixels to [0, 255].
 
     Raises:
         ValueError: if an argument breaks its rule.
@@ -55,13 +56,13 @@ class VTABTask:
     """
 
     name: str
-    group: str
+    group: Literal["natural", "specialized", "structured"]
     builder: str
     num_classes: int
     validation: str
     test: str
     feature: str = "label"
-    label: typing.Callable = int
+    label: Callable[[Any], int] = int
     intensity: int = 1
 
     def __post_init__(self):
@@ -72,18 +73,21 @@ class VTABTask:
             part = getattr(self, argument)
             if not PART.fullmatch(part):
                 raise ValueError(
-                    f"`{argument}` must be a split such as 'test' or what is "
-                    "behind a percentage of it, 'train[90%:]'. Received: "
+                    f"`{argument}` must be a split such as 'test' or the part "
+                    "of it after a percentage, 'train[90%:]'. Received: "
                     f"{argument}={part!r}"
                 )
 
-    def instruction(self, split, counts):
-        """Returns a split of the task in the language of TFDS.
+    def instruction(self, split: str, counts: Mapping[str, int]) -> str:
+        """Returns a split of the task in the notation of TFDS.
 
         Args:
             split: `"train800"`, `"val200"`, `"train800val200"` or `"test"`.
             counts: dict of the splits of the data set to their numbers of
                 images.
+
+        Returns:
+            The instruction, such as `"train[:800]"`.
 
         Raises:
             ValueError: if there is no such split.
@@ -110,26 +114,26 @@ class VTABTask:
 SPLITS = ("train800", "val200", "train800val200", "test")
 
 
-def bins(classes, num_bins):
-    """Returns the rule that joins neighbouring classes to fewer, all alike."""
+def bins(classes: int, num_bins: int) -> Callable[[int], int]:
+    """Returns the rule that joins neighbouring classes into equal bins."""
     # dsprites.py divides by the quotient of both numbers and rounds down.
     return lambda label: int(label) * num_bins // classes
 
 
-def num_objects(objects):
+def num_objects(objects: Mapping[str, Any]) -> int:
     """clevr.py, `count_all`: 3 to 10 objects make 8 classes."""
     return len(objects["size"]) - 3
 
 
-def closest_object(objects):
+def closest_object(objects: Mapping[str, Any]) -> int:
     """clevr.py, `closest_object_distance`: depth of the nearest, in 6 bins."""
     depth = np.asarray(objects["pixel_coords"], "float32")[:, 2].min()
-    # A depth that equals an edge is in the bin below.
+    # A depth that equals an edge is in the lower bin.
     return int(np.searchsorted((8.0, 8.5, 9.0, 9.5, 10.0), depth))
 
 
-def closest_vehicle(objects):
-    """kitti.py, `closest_vehicle_distance`: metres to it, 3 bins, or none."""
+def closest_vehicle(objects: Mapping[str, Any]) -> int:
+    """kitti.py, `closest_vehicle_distance`: metres in 3 bins; 3 for none."""
     place = np.asarray(objects["location"], "float32").reshape(-1, 3)
     # Types 0, 1 and 2 are cars, vans and trucks.
     depths = place[np.asarray(objects["type"], int) < 3, 2]
@@ -147,8 +151,8 @@ _RETINA = "diabetic_retinopathy_detection/btgraham-300:3.*.*"
 _AZIMUTH, _ELEVATION = "label_azimuth", "label_elevation"
 _X, _ORIENTATION = "label_x_position", "label_orientation"
 
-# Versions are those of the official code, but for Pets: its 3.*.* is gone from
-# TFDS, and 4.0.0 has the same images, twelve of them encoded anew.
+# Versions are those of the official code, except Pets: TFDS no longer has its
+# 3.*.*, and 4.0.0 has the same images, twelve of them encoded anew.
 # fmt: off
 TASKS = _table(
     # name           group  builder       classes  validation     test
@@ -197,15 +201,20 @@ TABLE_9 = {
 # fmt: on
 
 
-def parse_tasks(tasks):
+def parse_tasks(
+    tasks: str | VTABTask | Sequence[str | VTABTask] | None,
+) -> list[VTABTask]:
     """Returns a list of tasks from names of tasks or groups, or tasks.
 
     Args:
         tasks: a name of a task or a group, a `VTABTask`, or several of them;
             `None` for all 19.
 
+    Returns:
+        The tasks.
+
     Raises:
-        ValueError: if a name is unknown, or a task is there twice.
+        ValueError: if a name is unknown, or if a task occurs twice.
     """
     if tasks is None:
         return list(TASKS.values())

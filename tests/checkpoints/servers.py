@@ -175,9 +175,17 @@ sys.modules["keras.utils"] = utils
 sys.modules["keras"] = types.ModuleType("keras")
 for name in ("keras_vit", "keras_vit.checkpoints"):
     sys.modules[name] = types.ModuleType(name)
-for name in ("transport", "web", "hugging_face", "fetch"):
+rooms = "keras_vit", "keras_vit.checkpoints"
+for room, name in [
+    (rooms[0], "extras"),
+    (rooms[1], "transport"),
+    (rooms[1], "web"),
+    (rooms[1], "hugging_face"),
+    (rooms[1], "fetch"),
+]:
+    folder = "{FOLDER}" if room == rooms[1] else "{FOLDER.parent}"
     spec = importlib.util.spec_from_file_location(
-        f"keras_vit.checkpoints.{{name}}", f"{FOLDER}/{{name}}.py"
+        f"{{room}}.{{name}}", f"{{folder}}/{{name}}.py"
     )
     sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[spec.name])

@@ -193,4 +193,4 @@ def test_hub_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError) as caught:
         fetch("hf://owner/name@v1")
-    assert 'pip install "keras-vit[hub]"' in str(caught.value)
+    assert 'pip install "keras3-vit[hub]"' in str(caught.value)

@@ -173,7 +173,7 @@ def test_a_cost_is_plain_data():
          "`position_injection`"),
         ("B/16", {"num_registers": -1}, ValueError, "`num_registers`"),
         ("B/16", {"representation_dim": 0}, ValueError, "`representation_dim`"),
-        ("B/16", {"activation": "relu"}, ValueError, "`activation`"),
+        ("B/16", {"activation": "nonsense"}, ValueError, "`activation`"),
         ("B/16", {"remainder": "drop"}, ValueError, "`remainder`"),
         (keras_vit.Variant(1, 10, 8, 2, 16), {"position": "sincos_2d"},
          ValueError, "multiple of 4"),

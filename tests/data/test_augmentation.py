@@ -6,7 +6,7 @@ import pytest
 from helpers import EAGER
 
 from keras_vit import recipes
-from keras_vit.data import ArrayDataset, augmentation
+from keras_vit.data import ArrayDataset, CropAndFlip, augmentation
 from keras_vit.data.augmentation import AUGMENTATION_LEVELS
 
 # Keras 3.15's own: its MixUp asks JAX for int64, its Equalization transposes
@@ -173,6 +173,33 @@ def test_order_depends_on_seed_and_epoch_alone():
     np.testing.assert_array_equal(epoch(unshuffled), images)
     with pytest.raises(IndexError, match="index=3"):
         dataset[3]
+
+
+def test_layers_do_not_share_a_seed():
+    augment = augmentation("light2", 3, seed=5)
+    layers = [*augment.image_layers, augment.mix_layer]
+    assert len({layer.get_config()["seed"] for layer in layers}) == 3
+    augment.reseed(1, 2)
+    states = [
+        tuple(keras.ops.convert_to_numpy(state.value))
+        for layer in layers
+        for state in layer.variables
+    ]
+    assert len(states) >= 3 and len(set(states)) == len(states)
+
+
+def test_shards_draw_different_augmentations():
+    """Nor does a shard draw what another draws for another batch."""
+    # Equal images, so that what comes out shows what was drawn.
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3))
+    images, labels = np.repeat(image, 32, axis=0), np.zeros(32, int)
+    parts = set()
+    for shard in range(4):
+        dataset = ArrayDataset(
+            images, labels, 16, augment=CropAndFlip(3), shard=(shard, 4)
+        )
+        parts |= {dataset[index][0].tobytes() for index in range(2)}
+    assert len(parts) == 8
 
 
 def test_augmented_batches_do_not_depend_on_what_came_before():

@@ -44,12 +44,20 @@ ATTENTION_OPTIONS = {
     "num_heads": 2,
     "head_dim": 3,
     "use_bias": False,
+    "use_key_bias": False,
     "use_output_bias": False,
     "qk_norm": True,
+    "output_norm": True,
+    "num_kv_heads": 1,
+    "norm": "rms",
     "dropout": 0.1,
     "epsilon": 1e-5,
     "seed": 1,
 }
+
+# Queries and output, one head of keys and values, norms of queries, keys and
+# joined heads: widths 8 and 2 x 3.
+ATTENTION_WEIGHTS = 2 * 8 * 6 + 2 * 8 * 3 + 2 * 3 + 6
 
 CASES = [
     Case(
@@ -80,6 +88,9 @@ CASES = [
             "num_registers": 2,
             "norm_before": True,
             "norm_after": True,
+            "norm_tokens": True,
+            "norm": "rms",
+            "use_bias": False,
             "dropout": 0.1,
             "epsilon": 1e-5,
             "grid_size": (2, 2),
@@ -88,7 +99,7 @@ CASES = [
         GRID,
         (2 + 1 + 6, 8),
         # norms, projection, class token, registers, row and column tables
-        2 * 5 + 2 * 8 + (5 * 8 + 8) + 8 + 2 * 8 + (2 * 4 + 2 * 4),
+        5 + 8 + 8 + 5 * 8 + 8 + 2 * 8 + (2 * 4 + 2 * 4),
     ),
     Case(
         pretraining.MaskToken,
@@ -112,11 +123,18 @@ CASES = [
         2 * 8,
     ),
     Case(
+        layers.RMSNorm,
+        {"epsilon": 1e-3},
+        TOKENS,
+        TOKENS,
+        8,
+    ),
+    Case(
         layers.SelfAttention,
         ATTENTION_OPTIONS,
         TOKENS,
         TOKENS,
-        4 * 8 * 6 + 2 * 2 * 3,  # four projections, two norms
+        ATTENTION_WEIGHTS,
         fixed=KEY_BIAS,
     ),
     Case(
@@ -124,7 +142,7 @@ CASES = [
         {**ATTENTION_OPTIONS, "window_size": (None, 2), "grid_size": (3, 4)},
         (12, 8),
         (12, 8),
-        4 * 8 * 6 + 2 * 2 * 3,
+        ATTENTION_WEIGHTS,
         fixed=KEY_BIAS,
     ),
     Case(
@@ -132,7 +150,7 @@ CASES = [
         {**ATTENTION_OPTIONS, "k": 3},
         TOKENS,
         TOKENS,
-        4 * 8 * 6 + 2 * 2 * 3,
+        ATTENTION_WEIGHTS,
         fixed=KEY_BIAS,
     ),
     Case(
@@ -140,7 +158,7 @@ CASES = [
         ATTENTION_OPTIONS,
         TOKENS,
         TOKENS,
-        4 * 8 * 6 + 2 * 2 * 3 + 13 * 3,  # 13 offsets between 7 tokens
+        ATTENTION_WEIGHTS + 13 * 3,  # 13 offsets between 7 tokens
         fixed=KEY_BIAS,
     ),
     Case(
@@ -151,18 +169,46 @@ CASES = [
             "grid_size": (2, 3),
             "num_prefix_tokens": 1,
             "base": 50.0,
+            "pairing": "half",
+            "coordinates": "normalized",
+            "indexing": "xy",
+            "grid_offset": 0.25,
         },
         TOKENS,
         TOKENS,
         # No key bias is fixed here: turned, it differs from key to key.
-        4 * 8 * 8 + 2 * 2 * 4,
+        2 * 8 * 8 + 2 * 8 * 4 + 2 * 4 + 8,
+    ),
+    Case(
+        layers.RotaryAttention,
+        {
+            "num_heads": 2,
+            "grid_size": (2, 3),
+            "num_prefix_tokens": 1,
+            "pairing": "interleaved",
+            "reference_grid": (4, 4),
+            "mixed": True,
+            "seed": 1,
+        },
+        TOKENS,
+        TOKENS,
+        4 * (8 * 8 + 8) + 2 * 2 * 2,  # frequencies of 2 pairs in 2 heads
     ),
     Case(
         layers.MLP,
-        {"mlp_dim": 6, "activation": "swiglu", "dropout": 0.1, "seed": 1},
+        {
+            "mlp_dim": 6,
+            "activation": "quick_gelu",
+            "gated": True,
+            "use_bias": False,
+            "norm": "layer",
+            "dropout": 0.1,
+            "epsilon": 1e-5,
+            "seed": 1,
+        },
         TOKENS,
         TOKENS,
-        2 * (8 * 6 + 6) + 6 * 8 + 8,
+        2 * 8 * 6 + 2 * 6 + 6 * 8,
     ),
     Case(
         layers.StochasticDepth,
@@ -187,13 +233,15 @@ CASES = [
             "dropout": 0.1,
             "stochastic_depth": 0.1,
             "layer_scale": 0.5,
+            "norm": "rms",
+            "norm_after": True,
             "epsilon": 1e-5,
             "seed": 1,
         },
         TOKENS,
         TOKENS,
         # norms, attention, MLP, layer scales
-        4 * 8 + 4 * (8 * 8 + 8) + (8 * 6 + 6) + (6 * 8 + 8) + 2 * 8,
+        2 * 8 + 4 * (8 * 8 + 8) + (8 * 6 + 6) + (6 * 8 + 8) + 2 * 8,
         fixed=KEY_BIAS,
     ),
     Case(

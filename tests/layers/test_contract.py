@@ -272,6 +272,7 @@ def test_clone_is_independent(case, rng):
 def test_wrong_rank_is_refused_by_name(case):
     if case.layer in (
         layers.LayerNorm,
+        layers.RMSNorm,
         layers.StochasticDepth,
         layers.LayerScale,
         pretraining.MaskToken,

@@ -7,7 +7,7 @@ from helpers import to_numpy
 from keras import ops
 
 from keras_vit.layers import PatchEncoder, PositionEmbedding
-from keras_vit.layers.position import sincos_2d
+from keras_vit.ops.positions import sincos_2d
 from keras_vit.ops.resize import linear_resize_matrix
 
 

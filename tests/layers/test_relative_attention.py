@@ -5,7 +5,7 @@ import pytest
 from helpers import randomize, to_numpy
 
 from keras_vit import layers
-from keras_vit.layers.relative_attention import by_key
+from keras_vit.ops.positions import by_key
 
 
 def build(rng, num_tokens=5, **options):

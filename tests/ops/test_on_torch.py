@@ -129,6 +129,14 @@ def test_they_are_for_float32_on_a_processor_alone():
         torch.backends.mkldnn.set_flags(True)
 
 
+def test_without_a_sign_of_transforms_nothing_is_called(monkeypatch):
+    """The question whether `torch.func` is at work is no public one."""
+    x = torch.ones(2, 8)
+    assert on_torch.suit(x)
+    monkeypatch.delattr(torch._C, "_are_functorch_transforms_active")
+    assert not on_torch.suit(x)
+
+
 def test_functional_gradients_take_the_plain_way(rng):
     """`torch.func` does not know these kernels, and need not."""
     mlp = MLP(16)

@@ -105,5 +105,5 @@ def test_unequal_heads(tiny_vit, image):
 
 def test_says_what_to_install(tiny_vit, image, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(ImportError, match=r"keras-vit\[notebooks\]"):
+    with pytest.raises(ImportError, match=r"pip install.*\[notebooks\]"):
         keras_vit.explore(tiny_vit(), image)

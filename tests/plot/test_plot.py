@@ -160,5 +160,5 @@ def test_images_in_the_range_of_the_model(low, high, rng):
 
 def test_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"keras-vit\[viz\]"):
+    with pytest.raises(ImportError, match=r"pip install.*\[viz\]"):
         plot.history({"loss": [1]})

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
 from helpers import EAGER
 
+import keras_vit
 from keras_vit import recipes
 from keras_vit.data.augmentation import AUGMENTATION_LEVELS, AugmentationLevel
 from keras_vit.recipes.tables import AugReg
@@ -135,6 +137,33 @@ def test_augreg_levels_and_rows():
         assert row.weight_decay in (0.03, 0.1)
     assert recipes.AUGREG_FINETUNE["pets"].steps == (500, 2_500)
     assert recipes.AUGREG_FINETUNE["imagenet"].learning_rates == (0.01, 0.03)
+
+
+def test_augreg_is_what_the_names_of_the_checkpoints_say():
+    name = re.compile(
+        r"-i21k-300ep-lr_0\.001-aug_(?P<level>\w+)-wd_(?P<decay>[\d.]+)"
+        r"-do_(?P<dropout>[\d.]+)-sd_(?P<depth>[\d.]+)"
+        r"--imagenet2012-steps_20k-lr_(?P<rate>[\d.]+)-res_384\.npz"
+    )
+    facts = {}
+    for preset in keras_vit.presets("augreg_i1k"):
+        level, *numbers = name.search(preset.address).groups()
+        facts[preset.variant] = (level, *map(float, numbers))
+    assert facts == {
+        variant: (
+            row.checkpoint,
+            row.weight_decay,
+            row.dropout,
+            row.stochastic_depth,
+            row.learning_rate,
+        )
+        for variant, row in recipes.AUGREG.items()
+    }
+    # The same checkpoints before their fine-tuning.
+    before = {p.variant: p.address for p in keras_vit.presets("augreg_i21k")}
+    for preset in keras_vit.presets("augreg_i1k"):
+        stem, _ = preset.address.split("--")
+        assert before[preset.variant] == f"{stem}.npz"
 
 
 def test_tables_cannot_be_changed():

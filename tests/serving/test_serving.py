@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def need(format):
     for module in PAIRS[format][BACKEND]:
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed: keras-vit[export]")
+            pytest.skip(f"{module} is not installed: keras3-vit[export]")
 
 
 def everything(tiny_vit):
@@ -114,5 +114,5 @@ def test_arguments_are_checked(tiny_vit, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`format` must be one of"):
         keras_vit.export(model, tmp_path / "model", "caffe")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"keras-vit\[export\]"):
+    with pytest.raises(ImportError, match=r"pip install.*\[export\]"):
         keras_vit.export(model, tmp_path / "model.onnx")

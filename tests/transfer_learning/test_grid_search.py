@@ -125,6 +125,20 @@ def test_rows_are_what_single_trainings_give(train, tmp_path):
     assert by_loss.best == {"learning_rate": 0.5, "units": 2}
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_of_equally_good_runs_the_first_is_the_best(train, mode):
+    class OneRate(Builder):
+        """Builds the same model for every rate."""
+
+        def __call__(self, learning_rate, units=2):
+            return super().__call__(0.1, units)
+
+    grid = {"learning_rate": (0.2, 0.3, 0.1)}
+    found = search(OneRate(), train, grid=grid, metric="loss", mode=mode)
+    assert len({row["loss"] for row in found.rows}) == 1
+    assert found.best == {"learning_rate": 0.2}
+
+
 def test_one_model_at_a_time(train):
     build = Builder()
     search(build, train, grid={"learning_rate": (0.1, 0.2, 0.3)})

@@ -84,7 +84,7 @@ for name, package in {
         backends.append(name)
     else:
         print(
-            f'{name:11}not installed, left out: pip install "keras-vit[{name}]"'
+            f'{name:11}not installed, left out: pip install "keras3-vit[{name}]"'
         )
 
 assert here in backends

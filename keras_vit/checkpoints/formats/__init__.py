@@ -8,15 +8,30 @@ how a table is read. To add a library, write its file and put its formats into
 import re
 
 from keras_vit.checkpoints.formats.bit import BIT
+from keras_vit.checkpoints.formats.meta import META
 from keras_vit.checkpoints.formats.official import LINEN, PRE_LINEN
+from keras_vit.checkpoints.formats.open_clip import OPEN_CLIP, OPEN_CLIP_TIMM
 from keras_vit.checkpoints.formats.roles import (
     CLS_TOKEN,
     POSITIONS,
     REGISTERS,
     ROLES,
 )
-from keras_vit.checkpoints.formats.timm import TIMM
-from keras_vit.checkpoints.formats.transformers import DINOV2, HUGGING_FACE
+from keras_vit.checkpoints.formats.timm import TIMM, TIMM_EVA
+from keras_vit.checkpoints.formats.torchvision import TORCHVISION
+from keras_vit.checkpoints.formats.transformers import (
+    BEIT,
+    DINOV2,
+    DINOV2_CLASSIFIER,
+    EOMT,
+    HUGGING_FACE,
+    INTERNVL,
+)
+from keras_vit.checkpoints.formats.transformers_aimv2 import AIMV2
+from keras_vit.checkpoints.formats.transformers_dinov3 import DINOV3
+from keras_vit.checkpoints.formats.transformers_towers import (
+    TOWERS_OF_TRANSFORMERS,
+)
 from keras_vit.checkpoints.formats.vit_pytorch import VIT_PYTORCH
 
 __all__ = [
@@ -33,23 +48,91 @@ __all__ = [
     "TIMM",
     "VIT_PYTORCH",
     "recognise",
+    "wrapper_of",
 ]
 
-FORMATS = (PRE_LINEN, LINEN, BIT, TIMM, DINOV2, HUGGING_FACE, VIT_PYTORCH)
+# The first whose markers a file has: a special one before the general one.
+FORMATS = (
+    PRE_LINEN,
+    LINEN,
+    BIT,
+    *META,
+    TIMM_EVA,
+    TIMM,
+    OPEN_CLIP,
+    OPEN_CLIP_TIMM,
+    TORCHVISION,
+    DINOV2_CLASSIFIER,
+    DINOV2,
+    DINOV3,
+    INTERNVL,
+    BEIT,
+    EOMT,
+    HUGGING_FACE,
+    *TOWERS_OF_TRANSFORMERS,
+    AIMV2,
+    VIT_PYTORCH,
+)
 
 
 def recognise(keys):
     """Returns the format and the prefix of a file, from its keys alone.
 
     Args:
-        keys: the keys in the file.
+        keys: the keys in the file, or a dict from them to shapes.
 
     Returns:
         A `Format` and a string, or `None` if the keys are of none.
     """
     for known in FORMATS:
         for prefix in known.prefixes:
-            pattern = re.compile(re.escape(prefix) + known.marker)
-            if any(pattern.fullmatch(key) for key in keys):
+            first, *others = _markers(known)
+            begin = re.compile(re.escape(prefix) + first)
+            if any(map(begin.fullmatch, keys)) and all(
+                _has(keys, prefix, marker) for marker in others
+            ):
                 return known, prefix
     return None
+
+
+def _markers(known):
+    """Patterns of keys that a file of the format has all of.
+
+    The first stands behind the prefix. Another may stand without, and may be
+    a pair: the pattern and the number of axes of the array.
+    """
+    marker = known.marker
+    return (marker,) if isinstance(marker, str) else marker
+
+
+def _has(keys, prefix, marker):
+    pattern, axes = (marker, None) if isinstance(marker, str) else marker
+    pattern = re.compile(f"({re.escape(prefix)})?{pattern}")
+    return any(
+        axes is None or len(keys[key]) == axes
+        for key in filter(pattern.fullmatch, keys)
+    )
+
+
+def wrapper_of(keys):
+    """Returns what training scripts put in front of all names, or `""`.
+
+    `module.` of a model on several devices, `_orig_mod.` of a compiled one,
+    `backbone.` or `encoder.` of a larger one. Of several candidates, as a
+    teacher and a student have them, the shortest is taken.
+
+    Args:
+        keys: the keys in the file.
+    """
+    if recognise(keys) is not None:
+        return ""
+    found = set()
+    for known in FORMATS:
+        for prefix in known.prefixes:
+            pattern = re.compile(
+                rf"((?:\w+[./])+){re.escape(prefix)}{_markers(known)[0]}"
+            )
+            found |= {
+                match[1] for match in map(pattern.fullmatch, keys) if match
+            }
+    return min(found, key=lambda x: (len(x), x), default="")

@@ -9,7 +9,7 @@ size of the images, and that only for rectangles.
 import re
 
 from keras_vit.checkpoints.description import Description
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.evidence import UndescribedError
 from keras_vit.variants import ROOT_WIDTH, Variant
 
 BLOCK = "Transformer/encoderblock_{i}/"
@@ -67,7 +67,7 @@ def describe(evidence):
             patch_encoder["position_of_cls_token"] = False
         size = tuple(cells * edge for cells, edge in zip(grid, cell))
     if size is None:
-        raise CheckpointError(
+        raise UndescribedError(
             f"'{evidence.path}' has no positions: they are computed, and the "
             "file does not say how. Build the model with `ViT(..., "
             "position='sincos_2d')`, and use `load_checkpoint`."
@@ -106,7 +106,7 @@ def _stages(evidence):
             stage, unit = map(int, match.groups())
             units[stage] = max(units.get(stage, 0), unit)
     if sorted(units) != list(range(1, len(units) + 1)):
-        raise CheckpointError(
+        raise UndescribedError(
             f"'{evidence.path}' must have the stages 1, 2 and on of a ResNet. "
             f"Received: {sorted(units)}"
         )

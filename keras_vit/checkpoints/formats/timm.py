@@ -1,10 +1,13 @@
 """What timm calls the weights of a Vision Transformer.
 
-Source: timm 1.0, `models/vision_transformer.py`.
+Source: timm 1.0, `models/vision_transformer.py`; `timm_eva` has what
+`models/eva.py` adds.
 """
 
+import dataclasses
+
+from keras_vit.checkpoints.formats import timm_eva
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
-from keras_vit.checkpoints.formats.timm_describe import describe
 from keras_vit.checkpoints.rules import (
     PATCHES_OIHW,
     SAME,
@@ -20,7 +23,7 @@ TIMM = Format(
     name="timm",
     marker=r"patch_embed\.proj\.weight",
     activation="gelu",
-    describe=describe,
+    describe=timm_eva.describe,
     resampling="bicubic",
     rules=(
         Rule("cls_token", (CLS_TOKEN,)),
@@ -34,6 +37,8 @@ TIMM = Format(
             SAME,
             ("weight", "bias"),
         ),
+        *norm("patch_embed.norm", "patch_encoder/embedding_norm"),
+        *norm("norm_pre", "patch_encoder/token_norm"),
         *norm("blocks.{i}.norm1", "block_{i:02d}/attention_norm"),
         *linear(
             "blocks.{i}.attn.qkv",
@@ -43,6 +48,7 @@ TIMM = Format(
         ),
         *norm("blocks.{i}.attn.q_norm", "block_{i:02d}/attention/query_norm"),
         *norm("blocks.{i}.attn.k_norm", "block_{i:02d}/attention/key_norm"),
+        *norm("blocks.{i}.attn.norm", "block_{i:02d}/attention/output_norm"),
         *linear_out("blocks.{i}.attn.proj", "block_{i:02d}/attention/output"),
         Rule("blocks.{i}.ls1.gamma", ("block_{i:02d}/attention_scale/scale",)),
         *norm("blocks.{i}.norm2", "block_{i:02d}/mlp_norm"),
@@ -55,6 +61,7 @@ TIMM = Format(
         *linear("blocks.{i}.mlp.fc1", "block_{i:02d}/mlp/hidden"),
         *linear("blocks.{i}.mlp.fc1_g", "block_{i:02d}/mlp/gate"),
         *linear("blocks.{i}.mlp.fc1_x", "block_{i:02d}/mlp/hidden"),
+        *norm("blocks.{i}.mlp.norm", "block_{i:02d}/mlp/norm"),
         *linear("blocks.{i}.mlp.fc2", "block_{i:02d}/mlp/output"),
         Rule("blocks.{i}.ls2.gamma", ("block_{i:02d}/mlp_scale/scale",)),
         *norm("norm", "encoder_norm"),
@@ -71,4 +78,10 @@ TIMM = Format(
         *linear("head", "head"),
         *linear("head_dist", "distillation_head"),
     ),
+)
+TIMM_EVA = dataclasses.replace(
+    TIMM,
+    name="timm's EVA",
+    marker=(TIMM.marker, timm_eva.MARKER),
+    rules=(*timm_eva.RULES, *TIMM.rules),
 )

@@ -25,7 +25,7 @@ HEADS = (
     (r"aimv2_",                                   lambda dim: dim // 128),
     (r"test_vit\d?$",                             lambda dim: dim // 32),
     (r"vit_5b_.*sapiens2|vit_7b_.*dinov3",        lambda dim: 32),
-    (r"huge_plus_.*dinov3",                       lambda dim: dim // 64),
+    (r"huge_plus_.*dinov3|giant_.*(lingbot|sapiens2)", lambda dim: dim // 64),
     (r"huge|giant|gigantic|enormous|so400m",      lambda dim: 16),
     (r"",                                         lambda dim: dim // 64),
 )
@@ -97,6 +97,8 @@ def describe(evidence):
         patch_encoder["position"] = None
     if "norm_pre.weight" in evidence:
         patch_encoder["norm_tokens"] = True
+    if "patch_embed.norm.weight" in evidence:
+        patch_encoder["norm_after"] = True
     if "patch_embed.proj.bias" not in evidence:
         patch_encoder["use_bias"] = False
 
@@ -111,7 +113,7 @@ def describe(evidence):
         attention["output_norm"] = True
     mlp = {} if in_blocks("mlp.fc2.bias") else {"use_bias": False}
     if in_blocks("mlp.norm.weight"):
-        mlp["norm"] = True
+        mlp["norm"] = "layer"
     block = {"layer_scale": 1.0} if in_blocks("ls1.gamma") else {}
 
     pooling = arguments.get("global_pool") or config.get("global_pool")
@@ -140,6 +142,7 @@ def describe(evidence):
         attention=attention,
         mlp=mlp,
         block=block,
+        norm="layer" if in_blocks("norm1.bias") else "rms",
         preprocessing=evidence.preprocessing(
             stated.get("mean"),
             stated.get("std"),

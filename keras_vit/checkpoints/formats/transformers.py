@@ -1,12 +1,19 @@
-"""What Hugging Face's transformers calls the weights of ViT, DeiT and DINOv2.
+"""What Hugging Face's transformers calls the weights of ViT and its kin.
 
-Sources: transformers 5, `models/vit`, `models/deit`, `models/dinov2`,
-`models/dinov2_with_registers`.
+ViT, DeiT, MAE, MSN, I-JEPA, DPT; DINOv2 with and without registers; BEiT and
+Data2Vec; InternVL; EoMT. Sources: transformers 5, `models/vit` and the folders
+of the others. `transformers_towers` has CLIP, SigLIP and theirs.
 """
+
+import dataclasses
 
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.formats.transformers_describe import (
+    describe_beit,
     describe_dinov2,
+    describe_dinov2_classifier,
+    describe_eomt,
+    describe_internvl,
     describe_vit,
 )
 from keras_vit.checkpoints.rules import (
@@ -50,24 +57,94 @@ _HF_COMMON = (
     *linear("cls_classifier", "head"),
     *linear("distillation_classifier", "distillation_head"),
 )
+_HF_MLP = (
+    *norm(f"{_HF_LAYER}layernorm_before", "block_{i:02d}/attention_norm"),
+    *norm(f"{_HF_LAYER}layernorm_after", "block_{i:02d}/mlp_norm"),
+    *linear(f"{_HF_LAYER}intermediate.dense", "block_{i:02d}/mlp/hidden"),
+    *linear(f"{_HF_LAYER}output.dense", "block_{i:02d}/mlp/output"),
+)
+_LAMBDAS = (
+    Rule(f"{_HF_LAYER}lambda_1", ("block_{i:02d}/attention_scale/scale",)),
+    Rule(f"{_HF_LAYER}lambda_2", ("block_{i:02d}/mlp_scale/scale",)),
+)
 HUGGING_FACE = Format(
     name="huggingface",
     describe=describe_vit,
     resampling="torch_bicubic",
-    marker=r"encoder\.layer\.0\.layernorm_before\.weight",
-    prefixes=("vit.", "deit.", ""),
+    # Not a name of the blocks: MSN's classifier has them without the prefix.
+    marker=r"embeddings\.patch_embeddings\.projection\.weight",
+    prefixes=("vit.", "deit.", "ijepa.", "dpt.", ""),
     activation="gelu",
     epsilon=1e-12,
-    # What the pre-training by masked images has and nothing else needs.
-    unused=r"embeddings\.mask_token",
+    # What pre-training by masked images, or DPT's decoder, has beside a trunk.
+    unused=r"embeddings\.mask_token|(decoder|neck|head|auxiliary_head)\..*",
+    rules=(*_HF_COMMON, *_HF_MLP),
+)
+BEIT = Format(
+    name="BEiT",
+    describe=describe_beit,
+    resampling="torch_bicubic",
+    marker=r"encoder\.layer\.0\.lambda_1",
+    prefixes=("beit.", "data2vec_vision.", ""),
+    activation="gelu",
+    epsilon=1e-12,
+    unused=r"embeddings\.mask_token|lm_head\..*",
     rules=(
         *_HF_COMMON,
-        *norm(f"{_HF_LAYER}layernorm_before", "block_{i:02d}/attention_norm"),
-        *norm(f"{_HF_LAYER}layernorm_after", "block_{i:02d}/mlp_norm"),
-        *linear(f"{_HF_LAYER}intermediate.dense", "block_{i:02d}/mlp/hidden"),
-        *linear(f"{_HF_LAYER}output.dense", "block_{i:02d}/mlp/output"),
+        *_HF_MLP,
+        *_LAMBDAS,
+        *norm("pooler.layernorm", "pooling_norm"),
     ),
 )
+INTERNVL = Format(
+    name="InternVL",
+    describe=describe_internvl,
+    resampling="torch_bicubic",
+    marker=r"encoder\.layer\.0\.attention\.projection_layer\.weight",
+    activation="gelu",
+    unused=r"embeddings\.mask_token|lm_head\..*"
+    r"|(model\.)?(language_model|multi_modal_projector)\..*",
+    rules=(
+        *_HF_COMMON,
+        *_HF_MLP,
+        *_LAMBDAS,
+        *(
+            rule
+            for part in ("query", "key", "value")
+            for rule in linear(
+                f"{_HF_LAYER}attention.{part[0]}_proj",
+                f"block_{{i:02d}}/attention/{part}",
+            )
+        ),
+        *linear_out(
+            f"{_HF_LAYER}attention.projection_layer",
+            "block_{i:02d}/attention/output",
+        ),
+        *linear(f"{_HF_LAYER}mlp.fc1", "block_{i:02d}/mlp/hidden"),
+        *linear(f"{_HF_LAYER}mlp.fc2", "block_{i:02d}/mlp/output"),
+    ),
+)
+
+
+def _dinov2(layer):
+    """The rules of a block of DINOv2 after its attention."""
+    block = "block_{i:02d}/"
+    return (
+        *norm(f"{layer}norm1", f"{block}attention_norm"),
+        Rule(
+            f"{layer}layer_scale1.lambda1", (f"{block}attention_scale/scale",)
+        ),
+        *norm(f"{layer}norm2", f"{block}mlp_norm"),
+        *linear(
+            f"{layer}mlp.weights_in", f"{block}mlp/gate", f"{block}mlp/hidden"
+        ),
+        *linear(f"{layer}mlp.weights_out", f"{block}mlp/output"),
+        *linear(f"{layer}mlp.fc1", f"{block}mlp/hidden"),
+        *linear(f"{layer}mlp.fc2", f"{block}mlp/output"),
+        Rule(f"{layer}layer_scale2.lambda1", (f"{block}mlp_scale/scale",)),
+    )
+
+
 DINOV2 = Format(
     name="DINOv2",
     describe=describe_dinov2,
@@ -75,26 +152,43 @@ DINOV2 = Format(
     marker=r"encoder\.layer\.0\.layer_scale1\.lambda1",
     prefixes=("dinov2_with_registers.", "dinov2.", ""),
     activation="gelu",
-    unused=r"embeddings\.mask_token",
+    # The decoder is that of Depth Anything.
+    unused=r"embeddings\.mask_token|(neck|head)\..*",
+    rules=(*_HF_COMMON, *_dinov2(_HF_LAYER)),
+)
+# Its head takes the class token and the mean of the patches side by side.
+DINOV2_CLASSIFIER = dataclasses.replace(
+    DINOV2,
+    name="DINOv2 with a linear head",
+    marker=(DINOV2.marker, r"classifier\.weight"),
+    describe=describe_dinov2_classifier,
+    unused=rf"{DINOV2.unused}|classifier\..*",
+)
+EOMT = Format(
+    name="EoMT",
+    describe=describe_eomt,
+    resampling="torch_bicubic",
+    marker=r"layers\.0\.layer_scale1\.lambda1",
+    activation="gelu",
+    unused=r"embeddings\.mask_token|attn_mask_probs|query\.weight"
+    r"|(class_predictor|criterion|mask_head|upscale_block)\..*",
     rules=(
         *_HF_COMMON,
-        *norm(f"{_HF_LAYER}norm1", "block_{i:02d}/attention_norm"),
-        Rule(
-            f"{_HF_LAYER}layer_scale1.lambda1",
-            ("block_{i:02d}/attention_scale/scale",),
+        Rule("embeddings.position_embeddings.weight", (POSITIONS,)),
+        *_dinov2("layers.{i}."),
+        *linear("layers.{i}.mlp.gate_proj", "block_{i:02d}/mlp/gate"),
+        *linear("layers.{i}.mlp.up_proj", "block_{i:02d}/mlp/hidden"),
+        *linear("layers.{i}.mlp.down_proj", "block_{i:02d}/mlp/output"),
+        *(
+            rule
+            for part in ("query", "key", "value")
+            for rule in linear(
+                f"layers.{{i}}.attention.{part[0]}_proj",
+                f"block_{{i:02d}}/attention/{part}",
+            )
         ),
-        *norm(f"{_HF_LAYER}norm2", "block_{i:02d}/mlp_norm"),
-        *linear(
-            f"{_HF_LAYER}mlp.weights_in",
-            "block_{i:02d}/mlp/gate",
-            "block_{i:02d}/mlp/hidden",
-        ),
-        *linear(f"{_HF_LAYER}mlp.weights_out", "block_{i:02d}/mlp/output"),
-        *linear(f"{_HF_LAYER}mlp.fc1", "block_{i:02d}/mlp/hidden"),
-        *linear(f"{_HF_LAYER}mlp.fc2", "block_{i:02d}/mlp/output"),
-        Rule(
-            f"{_HF_LAYER}layer_scale2.lambda1",
-            ("block_{i:02d}/mlp_scale/scale",),
+        *linear_out(
+            "layers.{i}.attention.out_proj", "block_{i:02d}/attention/output"
         ),
     ),
 )

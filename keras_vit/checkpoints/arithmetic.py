@@ -1,0 +1,72 @@
+"""What neither names nor shapes of weights tell, compared before a load.
+
+The same arrays fit into networks that compute something else: another GELU or
+epsilon, another number of heads, a norm behind the branch, rotary or sparse
+attention, images of other statistics.
+"""
+
+import numpy as np
+
+from keras_vit.anatomy import arithmetic_of, preprocessing_of
+
+
+def arithmetic_problems(model, form, checkpoint, description):
+    """Returns sentences about where a model computes something else.
+
+    Args:
+        model: the `keras.Model` that is to take the weights.
+        form: the `Format` of the file.
+        checkpoint: the `Checkpoint`.
+        description: the network that the file is of, a `Description`, or
+            `None` if nothing says so.
+    """
+    expected = {
+        "activation": checkpoint.activation or form.activation,
+        "epsilon": checkpoint.epsilon or form.epsilon,
+        "attention": "SelfAttention",
+        "norm_after": False,
+    }
+    stated = None
+    if description is not None:
+        expected |= {
+            "activation": description.activation,
+            "epsilon": description.epsilon,
+            "attention": description.attention.get("layer", "SelfAttention"),
+            "norm_after": description.block.get("norm_after", False),
+            **description.stated,
+        }
+        stated = expected.pop("preprocessing", None)
+    given = arithmetic_of(model)
+    # A gated MLP has weights of its own, which tell by themselves.
+    given["activation"].discard("swiglu")
+    if expected["activation"] == "swiglu":
+        given["activation"] = set()
+    problems = []
+    for name, value in expected.items():
+        if given[name] - {value}:
+            values = ", ".join(sorted(map(repr, given[name])))
+            problems.append(
+                f"weights of {form.name} are made for {name}={value!r}, the "
+                f"model has {values}. Build it with `{name}={value!r}`, or "
+                "pass `check_numerics=False`."
+            )
+    return problems + _problems_with_pixels(preprocessing_of(model), stated)
+
+
+def _problems_with_pixels(own, stated):
+    # A model without it takes images that are prepared already.
+    if own is None or stated is None:
+        return []
+    for name in ("mean", "std"):
+        given, right = getattr(own, name), getattr(stated, name)
+        channels = max(len(given), len(right))
+        if min(len(given), len(right)) not in (1, channels):
+            continue  # of other channels, which is another complaint
+        if not np.allclose(given, right, atol=1e-3):
+            return [
+                f"images of these weights had {name}={right}, the model is "
+                f"made for {given}. Build it with `preprocessing="
+                f"keras_vit.Preprocessing({stated.mean}, {stated.std})`, or "
+                "pass `check_numerics=False`."
+            ]
+    return []
