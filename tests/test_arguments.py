@@ -59,13 +59,13 @@ BAD_ARGUMENTS = [
         "grid_size=(2, 2, 2)",
     ),
     (layers.MLP, {"mlp_dim": True}, "mlp_dim=True"),
-    (layers.MLP, {"mlp_dim": 4, "activation": "relu"}, "'relu'"),
+    (layers.MLP, {"mlp_dim": 4, "activation": "rely"}, "'rely'"),
     (layers.TransformerBlock, {"num_heads": 2}, "mlp_dim=None"),
     (layers.TransformerBlock, {"mlp_dim": 4}, "num_heads=None"),
     (
         layers.TransformerBlock,
-        {"num_heads": 2, "mlp_dim": 4, "activation": "tanh"},
-        "'tanh'",
+        {"num_heads": 2, "mlp_dim": 4, "activation": "tanks"},
+        "'tanks'",
     ),
     (
         layers.TransformerBlock,

@@ -38,7 +38,6 @@ def test_predictions_are_equal_under_another_backend(
         pooling="attention",
         position="learned_2d",
         representation_dim=6,
-        dropout=0.1,
         block=lambda index: keras_vit.layers.TransformerBlock(
             attention=keras_vit.layers.SelfAttention(2, qk_norm=True),
             mlp=keras_vit.layers.MLP(8, activation="swiglu"),

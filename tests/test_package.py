@@ -38,6 +38,7 @@ FLOORS = (
     "checkpoints",
     "resize",
     "models",
+    "opening",
     "data",
     "serving",
     "distribution",

@@ -80,7 +80,7 @@ class Description:
             "variant": f"keras_vit.Variant({text})",
             "image_size": repr(self.image_size),
             "num_classes": repr(self.num_classes),
-            "pooling": repr(self.pooling),
+            "pooling": self._pooling(),
             "epsilon": repr(self.epsilon),
             "preprocessing": _named(self.preprocessing),
         }
@@ -123,9 +123,21 @@ class Description:
             own["block"] = "lambda index: " + _layer(
                 "TransformerBlock", **parts, **self.block, **common
             )
-        if self.is_plain() or self.pooling == "attention":
+        if self.is_plain() or (self.pooling == "attention" and not self.pool):
             own["activation"] = repr(self.activation)
         return own
+
+    def _pooling(self):
+        if not self.pool:
+            return repr(self.pooling)
+        v = self.variant
+        own = {
+            "num_heads": v.num_heads,
+            "mlp_dim": v.mlp_dim,
+            "activation": self.activation,
+            "epsilon": self.epsilon,
+        }
+        return _layer("AttentionPooling", **{**own, **self.pool})
 
     def is_plain(self) -> bool:
         """Returns whether its blocks are what `ViT` makes by itself."""

@@ -12,7 +12,7 @@ import warnings
 import keras
 
 from keras_vit.anatomy import image_input
-from keras_vit.arguments import check_choice, check_pair, check_positive
+from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs
 from keras_vit.checkpoints.assignment import Plan, recognise
 from keras_vit.checkpoints.containers import open_weights
@@ -128,35 +128,6 @@ def load_checkpoint(
         plan.carry_out()
     for message in plan.notes:
         warnings.warn(message, stacklevel=2)
-
-
-def settle(weights, variant, defaults, **arguments):
-    """Returns a checkpoint, and arguments of a builder that it decides.
-
-    Args:
-        weights: what a builder was given as `weights`, or `None`.
-        variant: name of the variant, for presets.
-        defaults: dict with what holds where the checkpoint does not say.
-        **arguments: what the builder was given; `"auto"` and `None` for
-            `activation` and `epsilon` are replaced. `image_size` and
-            `num_classes` are checked before anything is downloaded.
-
-    Returns:
-        A tuple: a `Checkpoint` or `None`, then the arguments in their order.
-    """
-    if arguments["image_size"] not in ("auto", None):
-        check_pair("image_size", arguments["image_size"])
-    if arguments["num_classes"] not in ("auto", None):
-        check_positive("num_classes", arguments["num_classes"])
-    checkpoint, facts = None, defaults
-    if weights is not None:
-        checkpoint = Checkpoint.locate(weights, variant=variant)
-        facts = defaults | checkpoint.facts(arguments.get("activation"))
-    for name, value in arguments.items():
-        open_ = value is None and name in ("activation", "epsilon")
-        if value == "auto" or open_:
-            arguments[name] = facts[name]
-    return checkpoint, *arguments.values()
 
 
 def load_into_new(model, checkpoint, drop_pre_logits=False):

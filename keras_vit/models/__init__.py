@@ -7,7 +7,6 @@ Start with `vit`, which reads as figure 1 of the paper from bottom to top.
 """
 
 from keras_vit.models.features import feature_extractor
-from keras_vit.models.from_checkpoint import from_checkpoint
 from keras_vit.models.pyramid import feature_pyramid
 from keras_vit.models.resnet import ResNet
 from keras_vit.models.segmentation import feature_map, segmentation_model
@@ -19,6 +18,5 @@ __all__ = [
     "feature_extractor",
     "feature_map",
     "feature_pyramid",
-    "from_checkpoint",
     "segmentation_model",
 ]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import keras
 
 from keras_vit.anatomy import TO_CHANNELS_LAST
-from keras_vit.checkpoints.load import Checkpoint, load_into_new
 from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import ResidualUnit, StandardizedConv2D
 from keras_vit.layers.residual_unit import (
@@ -194,5 +193,8 @@ def ResNet(
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)
         model = keras.Model(images, x, name=name)
     if weights is not None:
+        # Most models have no weights to read.
+        from keras_vit.checkpoints.load import Checkpoint, load_into_new
+
         load_into_new(model, Checkpoint.locate(weights))
     return model

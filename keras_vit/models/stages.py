@@ -6,7 +6,7 @@ and an argument that no stage would read is refused.
 
 import keras
 
-from keras_vit.arguments import check_choice, check_pair
+from keras_vit.arguments import check_choice, check_pair, check_positive
 from keras_vit.layers import (
     AttentionPooling,
     AveragePooling,
@@ -95,6 +95,38 @@ UNSET = {
     "position_injection": "stem",
     "stochastic_depth": 0.0,
 }
+
+
+def settle(weights, variant, defaults, **arguments):
+    """Returns a checkpoint, and arguments of a builder that it decides.
+
+    Args:
+        weights: what a builder was given as `weights`, or `None`.
+        variant: name of the variant, for presets.
+        defaults: dict with what holds where the checkpoint does not say.
+        **arguments: what the builder was given; `"auto"` and `None` for
+            `activation` and `epsilon` are replaced. `image_size` and
+            `num_classes` are checked before anything is downloaded.
+
+    Returns:
+        A tuple: a `Checkpoint` or `None`, then the arguments in their order.
+    """
+    if arguments["image_size"] not in ("auto", None):
+        check_pair("image_size", arguments["image_size"])
+    if arguments["num_classes"] not in ("auto", None):
+        check_positive("num_classes", arguments["num_classes"])
+    checkpoint, facts = None, defaults
+    if weights is not None:
+        # Most models have no weights to read.
+        from keras_vit.checkpoints.load import Checkpoint
+
+        checkpoint = Checkpoint.locate(weights, variant=variant)
+        facts = defaults | checkpoint.facts(arguments.get("activation"))
+    for name, value in arguments.items():
+        open_ = value is None and name in ("activation", "epsilon")
+        if value == "auto" or open_:
+            arguments[name] = facts[name]
+    return checkpoint, *arguments.values()
 
 
 def named(layer, name):

@@ -12,7 +12,6 @@ from typing import Literal
 import keras
 
 from keras_vit.arguments import check_rate
-from keras_vit.checkpoints.load import load_into_new, settle
 from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import Patches
 from keras_vit.layers.rms_norm import make_norm
@@ -187,7 +186,7 @@ def ViT(
         num_classes,
         activation,
         epsilon,
-    ) = settle(
+    ) = stages.settle(
         weights,
         label,
         stages.DEFAULTS,
@@ -273,5 +272,8 @@ def ViT(
             name = f"vit_{label.lower().replace('/', '_').replace('+', '_')}"
         model = keras.Model(images, x, name=name)
     if checkpoint is not None:
+        # Most models have no weights to read.
+        from keras_vit.checkpoints.load import load_into_new
+
         load_into_new(model, checkpoint, drop_pre_logits=drop_pre_logits)
     return model

@@ -8,55 +8,13 @@ with the distillation head alone, by hard labels or at a temperature.
 from typing import Literal
 
 import keras
-from keras import ops
 
 from keras_vit.arguments import check_above_zero, check_choice
+from keras_vit.training.losses import DistillationLoss
 
 KINDS = ("hard", "soft")
 # Weight and temperature of the distillation term in equation 2.
 SOFT_WEIGHT, SOFT_TEMPERATURE = 0.1, 3.0
-
-
-@keras.saving.register_keras_serializable(package="keras_vit")
-class DistillationLoss(keras.losses.Loss):
-    """Cross-entropy with the teacher's decision, or KL to its distribution.
-
-    With teacher logits `t` and student logits `s` the loss of an image is
-
-        hard    cross_entropy(softmax(s), argmax(t))
-        soft    T^2 KL(softmax(t / T) || softmax(s / T))
-
-    Args:
-        temperature: `T`, above 0, for soft labels; `None` for hard ones.
-        **kwargs: Arguments of `keras.losses.Loss`: `reduction`, `name`.
-
-    Example:
-
-    >>> loss = DistillationLoss()
-    >>> teacher, student = np.array([[4.0, 1.0]]), np.array([[0.0, 0.0]])
-    >>> round(float(loss(teacher, student)), 4)  # log(2)
-    0.6931
-    """
-
-    def __init__(self, temperature: float | None = None, **kwargs):
-        super().__init__(**kwargs)
-        if temperature is not None:
-            temperature = check_above_zero("temperature", temperature)
-        self.temperature = temperature
-
-    def call(self, teacher, student):
-        if self.temperature is None:
-            labels = ops.argmax(teacher, axis=-1)
-            return keras.losses.sparse_categorical_crossentropy(
-                labels, student, from_logits=True
-            )
-        teacher = ops.log_softmax(teacher / self.temperature)
-        student = ops.log_softmax(student / self.temperature)
-        divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-        return self.temperature**2 * divergence
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
 
 
 def distillation(

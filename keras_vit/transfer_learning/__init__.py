@@ -16,7 +16,6 @@ from keras_vit.transfer_learning.freezing import (
 from keras_vit.transfer_learning.grid_search import GridSearch, grid_search
 from keras_vit.transfer_learning.lora import enable_lora
 from keras_vit.transfer_learning.probes import linear_probe, nearest_neighbors
-from keras_vit.transfer_learning.real import RealAccuracy, real_labels
 from keras_vit.transfer_learning.transfer import transfer
 from keras_vit.transfer_learning.vtab import vtab, vtab_finetuning
 from keras_vit.transfer_learning.vtab_scores import VTABScores
@@ -26,7 +25,6 @@ __all__ = [
     "FewShotEvaluation",
     "FewShotResult",
     "GridSearch",
-    "RealAccuracy",
     "VTABScores",
     "VTABTask",
     "enable_lora",
@@ -36,7 +34,6 @@ __all__ = [
     "layer_wise_learning_rates",
     "linear_probe",
     "nearest_neighbors",
-    "real_labels",
     "transfer",
     "vtab",
     "vtab_finetuning",

@@ -6,7 +6,7 @@ import pytest
 from helpers import EAGER, randomize, to_numpy
 
 import keras_vit
-from keras_vit.recipes.distillation import DistillationLoss
+from keras_vit.training.losses import DistillationLoss
 
 SIZE, CLASSES = 8, 5
 

@@ -109,7 +109,6 @@ def describe(evidence):
         size = size or _size(evidence, plain.variant.patch_size)
         attention |= _rotary(evidence, plain, size, arguments)
     pool = _pool(evidence, plain.variant, arguments)
-    _check_pool(evidence, pool)
     return dataclasses.replace(
         plain,
         image_size=size,
@@ -251,22 +250,6 @@ def _pool(evidence, variant, arguments):
         "mlp_dim": evidence.shape("attn_pool.mlp.fc2.weight")[1],
     }
     return {name: n for name, n in own.items() if n != blocks[name]}
-
-
-def _check_pool(evidence, pool):
-    """Raises if the pooling is not sized as the blocks.
-
-    `from_checkpoint.build` does not read `Description.pool` yet; this goes
-    when it does.
-    """
-    if pool:
-        sizes = ", ".join(f"{name}={value}" for name, value in pool.items())
-        raise CheckpointError(
-            f"The attention pooling of '{evidence.path}' has {sizes}, other "
-            "than its blocks. Build the model with `ViT(..., pooling="
-            "layers.AttentionPooling(...))`, and use `load_checkpoint` with "
-            "`check_numerics=False`."
-        )
 
 
 # The frequencies of all blocks in one array, `(2, depth, heads, pairs)`.

@@ -172,12 +172,14 @@ def build(
         image_size=d.image_size,
         num_channels=d.num_channels,
         num_classes=d.num_classes if num_classes == "auto" else num_classes,
-        pooling=d.pooling,
+        pooling=_pooling(d, dtype),
         representation_dim=None
         if num_classes is None
         else d.representation_dim,
         preprocessing=d.preprocessing,
-        activation=d.activation if plain or d.pooling == "attention" else None,
+        activation=d.activation
+        if plain or (d.pooling == "attention" and not d.pool)
+        else None,
         epsilon=epsilon,
         norm=d.norm,
         final_norm=d.final_norm,
@@ -188,3 +190,16 @@ def build(
         block=None if plain else block,
         **{**options, "name": options.get("name") or f"{d.format}_vit"},
     )
+
+
+def _pooling(description, dtype):
+    d = description
+    if not d.pool:
+        return d.pooling
+    own = {
+        "num_heads": d.variant.num_heads,
+        "mlp_dim": d.variant.mlp_dim,
+        "activation": d.activation,
+        "epsilon": d.epsilon,
+    }
+    return layers.AttentionPooling(**{**own, **d.pool}, dtype=dtype)

@@ -17,7 +17,7 @@ SCORES = np.array(
 
 
 def result(*updates):
-    metric = keras_vit.transfer_learning.RealAccuracy()
+    metric = keras_vit.training.RealAccuracy()
     for update in updates:
         metric.update_state(*update)
     return float(metric.result())
@@ -31,7 +31,7 @@ def test_counts_images_that_have_a_class(dtype):
 def test_updates_add_up():
     parts = [(RIGHT[i : i + 1], SCORES[i : i + 1]) for i in range(4)]
     assert result(*parts) == pytest.approx(2 / 3)
-    metric = keras_vit.transfer_learning.RealAccuracy()
+    metric = keras_vit.training.RealAccuracy()
     metric.update_state(RIGHT, SCORES)
     metric.reset_state()
     assert float(metric.result()) == 0
@@ -69,7 +69,7 @@ def test_in_evaluate_and_in_a_file(tmp_path):
     )
     model.compile(
         loss="mse",
-        metrics=[keras_vit.transfer_learning.RealAccuracy(name="real")],
+        metrics=[keras_vit.training.RealAccuracy(name="real")],
     )
     results = keras_vit.evaluate(
         model, SCORES, RIGHT, batch_size=3, verbose=0, return_dict=True
@@ -77,11 +77,11 @@ def test_in_evaluate_and_in_a_file(tmp_path):
     assert results["real"] == pytest.approx(2 / 3)
     metric = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(
-            keras_vit.transfer_learning.RealAccuracy(name="real")
+            keras_vit.training.RealAccuracy(name="real")
         )
     )
     assert (
-        isinstance(metric, keras_vit.transfer_learning.RealAccuracy)
+        isinstance(metric, keras_vit.training.RealAccuracy)
         and metric.name == "real"
     )
 
@@ -89,10 +89,10 @@ def test_in_evaluate_and_in_a_file(tmp_path):
 def test_reads_the_official_form(tmp_path):
     path = tmp_path / "real.json"
     path.write_text(json.dumps([[0, 1], [1, 2], [], [1]]))
-    labels = keras_vit.transfer_learning.real_labels(path, num_classes=3)
+    labels = keras_vit.training.real_labels(path, num_classes=3)
     assert labels.dtype == "uint8"
     np.testing.assert_array_equal(labels, RIGHT)
-    assert keras_vit.transfer_learning.real_labels(str(path)).shape == (4, 1000)
+    assert keras_vit.training.real_labels(str(path)).shape == (4, 1000)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_refuses_other_files(text, message, tmp_path):
     path = tmp_path / "real.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        keras_vit.transfer_learning.real_labels(path, num_classes=3)
+        keras_vit.training.real_labels(path, num_classes=3)

@@ -37,7 +37,7 @@ class RealAccuracy(keras.metrics.Mean):
 
     Example:
 
-    >>> metric = keras_vit.transfer_learning.RealAccuracy()
+    >>> metric = keras_vit.training.RealAccuracy()
     >>> right = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]])
     >>> scores = np.array([[0.1, 0.9, 0.0], [0.8, 0.1, 0.1], [0.2, 0.5, 0.3]])
     >>> metric.update_state(right, scores)
@@ -46,9 +46,9 @@ class RealAccuracy(keras.metrics.Mean):
 
     ```python
     # Keras does not evaluate without a loss.
-    metric = keras_vit.transfer_learning.RealAccuracy()
+    metric = keras_vit.training.RealAccuracy()
     model.compile(loss="mse", metrics=[metric])
-    labels = keras_vit.transfer_learning.real_labels("real.json")
+    labels = keras_vit.training.real_labels("real.json")
     keras_vit.evaluate(model, images, labels, return_dict=True)
     ```
 
@@ -98,7 +98,7 @@ def real_labels(path: str | os.PathLike, num_classes: int = 1000) -> np.ndarray:
     Example:
 
     ```python
-    labels = keras_vit.transfer_learning.real_labels("real.json")
+    labels = keras_vit.training.real_labels("real.json")
     labels.shape  # (50000, 1000)
     ```
 
