@@ -61,6 +61,7 @@ TIMM = {
     "QK-norm": ("vit_tiny_patch16_224", {"qk_norm": True}),
     "norm of the sequence": ("vit_base_patch16_clip_224", {}),
     "quick GELU": ("vit_base_patch16_clip_quickgelu_224", {}),
+    "norm behind the branch": ("vit_base_patch16_rpn_224", {}),
     "no last norm": ("vit_base_patch16_radio_v3", {}),
     "norms of heads and MLP": ("beit3_base_patch16_224", {}),
     "RMSNorm, no biases": ("aimv2_large_patch14_224", {"patch_size": 16}),
@@ -95,6 +96,30 @@ def test_timm(kind, rng, tmp_path, photographs, capsys):
     by_hand = eval(capsys.readouterr().out, names)
     by_hand.set_weights(model.get_weights())
     assert_equal(outputs_of(by_hand, photographs), expected)
+
+
+def test_two_heads_are_left_out_with_a_word(rng, tmp_path, photographs):
+    """A mean of two heads is not what one head gives."""
+    timm = import_oracle("timm")
+    from timm.models._hub import save_for_hf
+
+    own = {"depth": 2, "embed_dim": 64, "num_heads": 4, "img_size": 64}
+    module = timm.create_model("deit_tiny_distilled_patch16_224", **own)
+    randomize(module, rng)
+    save_for_hf(module, tmp_path, model_args=own, safe_serialization=True)
+    with pytest.warns(UserWarning, match="second head.*distillation_model"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="In '.*head")
+            model = keras_vit.from_checkpoint(tmp_path, verbose=0)
+    stated = keras_vit.Preprocessing(
+        module.pretrained_cfg["mean"], module.pretrained_cfg["std"]
+    )
+    import torch
+
+    with torch.no_grad():
+        pixels = torch.from_numpy(prepared(photographs, stated))
+        expected = module.forward_features(pixels)[:, 0]
+    assert_equal(outputs_of(model, photographs), expected.numpy())
 
 
 TRANSFORMERS = {

@@ -115,6 +115,9 @@ def describe(evidence):
     if in_blocks("mlp.norm.weight"):
         mlp["norm"] = "layer"
     block = {"layer_scale": 1.0} if in_blocks("ls1.gamma") else {}
+    if "rpn" in name or "ResPost" in str(arguments.get("block_fn")):
+        # Keys and shapes are those of norms at the start of the branches.
+        block["norm_after"] = True
 
     pooling = arguments.get("global_pool") or config.get("global_pool")
     if "attn_pool.latent" in evidence:
@@ -123,7 +126,13 @@ def describe(evidence):
         after = "fc_norm.weight" in evidence
         pooling = "token" if cls_token and not after else "avg"
     num_classes = None
-    if "head.weight" in evidence:
+    if "head_dist.weight" in evidence:
+        evidence.notes.append(
+            f"'{evidence.path}' has a second head, on the distillation token: "
+            "both are left out. `pretraining.distillation_model` and "
+            "`load_checkpoint` make a model with the two."
+        )
+    elif "head.weight" in evidence:
         num_classes = evidence.shape("head.weight")[0]
     return Description(
         format="timm",
