@@ -62,5 +62,6 @@ def setup(app):
     app.connect("source-read", pages.list_names)
     app.connect("source-read", architecture.list_rooms)
     app.connect("doctree-read", links.link_names)
+    app.connect("doctree-read", links.name_for_source)
     app.connect("viewcode-follow-imported", links.defining_module)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,7 +5,7 @@ import functools
 import docstrings
 import names
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc_signature, pending_xref
 
 
 @functools.cache
@@ -57,6 +57,30 @@ def resolve(text, page):
     if f"layers.{text}" in known:
         return f"layers.{text}"
     return None
+
+
+def name_for_source(app, doctree):
+    """Gives a name the anchors that the page of its source file may use.
+
+    Sphinx takes all names of a source file for names of one room, such as
+    `keras_vit.Variant` and `keras_vit.variants.parse_variant`.
+    """
+    for signature in doctree.findall(desc_signature):
+        name = signature["fullname"]
+        source = defining_module(app, signature["module"], name)
+        for room in rooms()[source]:
+            if (anchor := f"{room}.{name}") not in signature["ids"]:
+                signature["ids"].append(anchor)
+
+
+@functools.cache
+def rooms():
+    """The rooms that the public names of a source file are in."""
+    found = {}
+    for name, thing in names.documented().items():
+        room = f"keras_vit.{name}".rpartition(".")[0]
+        found.setdefault(docstrings.defining_module(thing), set()).add(room)
+    return {source: sorted(found[source]) for source in found}
 
 
 def defining_module(app, module, attribute):

@@ -147,7 +147,9 @@ class Format:
 
     Args:
         name: name for messages.
-        marker: pattern of a key that this format alone has.
+        marker: pattern of a key that this format alone has; or a tuple, all
+            of which must be there: patterns, or pairs of a pattern and the
+            number of axes.
         rules: its rules; of several for one key, the first counts whose
             weights the model has.
         prefixes: what may stand before all keys, the longest first.
@@ -162,7 +164,7 @@ class Format:
     """
 
     name: str
-    marker: str
+    marker: str | tuple
     rules: tuple
     prefixes: tuple = ("",)
     activation: str = "gelu_tanh"
@@ -178,6 +180,17 @@ def dense(key, path, kernel=SAME, bias=SAME, names=("kernel", "bias")):
     return (
         Rule(f"{key}{names[0]}", tuple(f"{p}/kernel" for p in paths), kernel),
         Rule(f"{key}{names[1]}", tuple(f"{p}/bias" for p in paths), bias),
+    )
+
+
+def convolution(key):
+    """The rules of PyTorch's convolution that projects the patches."""
+    return dense(
+        f"{key}.",
+        "patch_encoder/projection",
+        PATCHES_OIHW,
+        SAME,
+        ("weight", "bias"),
     )
 
 

@@ -22,10 +22,9 @@ from keras_vit.checkpoints.formats.transformers_describe import (
 from keras_vit.checkpoints.rules import (
     FLAT,
     LINEAR,
-    PATCHES_OIHW,
-    SAME,
     Format,
     Rule,
+    convolution,
     dense,
     linear,
     linear_out,
@@ -119,13 +118,7 @@ OPEN_CLIP = Format(
     rules=(
         Rule("visual.class_embedding", (CLS_TOKEN,)),
         Rule("visual.positional_embedding", (POSITIONS,)),
-        *dense(
-            "visual.conv1.",
-            "patch_encoder/projection",
-            PATCHES_OIHW,
-            SAME,
-            ("weight", "bias"),
-        ),
+        *convolution("visual.conv1"),
         *norm("visual.ln_pre", "patch_encoder/token_norm"),
         *norm(f"{LAYER}ln_1", "block_{i:02d}/attention_norm"),
         *dense(

@@ -9,11 +9,9 @@ import dataclasses
 from keras_vit.checkpoints.formats import timm_eva
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.rules import (
-    PATCHES_OIHW,
-    SAME,
     Format,
     Rule,
-    dense,
+    convolution,
     linear,
     linear_out,
     norm,
@@ -30,13 +28,7 @@ TIMM = Format(
         Rule("reg_token", (REGISTERS,)),
         Rule("dist_token", (REGISTERS,)),
         Rule("pos_embed", (POSITIONS,)),
-        *dense(
-            "patch_embed.proj.",
-            "patch_encoder/projection",
-            PATCHES_OIHW,
-            SAME,
-            ("weight", "bias"),
-        ),
+        *convolution("patch_embed.proj"),
         *norm("patch_embed.norm", "patch_encoder/embedding_norm"),
         *norm("norm_pre", "patch_encoder/token_norm"),
         *norm("blocks.{i}.norm1", "block_{i:02d}/attention_norm"),

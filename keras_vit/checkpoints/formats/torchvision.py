@@ -11,10 +11,9 @@ from keras_vit.checkpoints.formats.transformers_describe import preprocessing
 from keras_vit.checkpoints.rules import (
     FLAT,
     LINEAR,
-    PATCHES_OIHW,
-    SAME,
     Format,
     Rule,
+    convolution,
     dense,
     linear,
     linear_out,
@@ -73,13 +72,7 @@ TORCHVISION = Format(
     rules=(
         Rule("class_token", (CLS_TOKEN,)),
         Rule("encoder.pos_embedding", (POSITIONS,)),
-        *dense(
-            "conv_proj.",
-            "patch_encoder/projection",
-            PATCHES_OIHW,
-            SAME,
-            ("weight", "bias"),
-        ),
+        *convolution("conv_proj"),
         *norm(f"{LAYER}ln_1", "block_{i:02d}/attention_norm"),
         *dense(
             f"{LAYER}self_attention.in_proj_",

@@ -17,11 +17,9 @@ from keras_vit.checkpoints.formats.transformers_describe import (
     describe_vit,
 )
 from keras_vit.checkpoints.rules import (
-    PATCHES_OIHW,
-    SAME,
     Format,
     Rule,
-    dense,
+    convolution,
     linear,
     linear_out,
     norm,
@@ -33,13 +31,7 @@ _HF_COMMON = (
     Rule("embeddings.distillation_token", (REGISTERS,)),
     Rule("embeddings.register_tokens", (REGISTERS,)),
     Rule("embeddings.position_embeddings", (POSITIONS,)),
-    *dense(
-        "embeddings.patch_embeddings.projection.",
-        "patch_encoder/projection",
-        PATCHES_OIHW,
-        SAME,
-        ("weight", "bias"),
-    ),
+    *convolution("embeddings.patch_embeddings.projection"),
     *(
         rule
         for part in ("query", "key", "value")

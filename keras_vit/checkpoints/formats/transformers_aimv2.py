@@ -23,11 +23,9 @@ from keras_vit.checkpoints.formats.transformers_towers import (
     family_of,
 )
 from keras_vit.checkpoints.rules import (
-    PATCHES_OIHW,
-    SAME,
     Format,
     Rule,
-    dense,
+    convolution,
     linear,
     norm,
 )
@@ -111,13 +109,7 @@ AIMV2 = Format(
     unused=rf"{UNUSED}|head\..*",
     rules=(
         Rule("embeddings.position_embedding.weight", (POSITIONS,)),
-        *dense(
-            "embeddings.patch_embed.",
-            "patch_encoder/projection",
-            PATCHES_OIHW,
-            SAME,
-            ("weight", "bias"),
-        ),
+        *convolution("embeddings.patch_embed"),
         *norm("embeddings.rms_norm", "patch_encoder/embedding_norm"),
         *norm(f"{LAYER}rms_norm1", "block_{i:02d}/attention_norm"),
         *attention_rules(f"{LAYER}attention"),

@@ -16,11 +16,9 @@ from keras_vit.checkpoints.formats.transformers_describe import (
     vision_config,
 )
 from keras_vit.checkpoints.rules import (
-    PATCHES_OIHW,
-    SAME,
     Format,
     Rule,
-    dense,
+    convolution,
     linear,
     linear_out,
     norm,
@@ -130,13 +128,7 @@ DINOV3 = Format(
     rules=(
         Rule("embeddings.cls_token", (CLS_TOKEN,)),
         Rule("embeddings.register_tokens", (REGISTERS,)),
-        *dense(
-            "embeddings.patch_embeddings.",
-            "patch_encoder/projection",
-            PATCHES_OIHW,
-            SAME,
-            ("weight", "bias"),
-        ),
+        *convolution("embeddings.patch_embeddings"),
         *norm(f"{LAYER}norm1", "block_{i:02d}/attention_norm"),
         *(
             rule
