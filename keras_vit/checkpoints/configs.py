@@ -125,29 +125,16 @@ def for_timm(anatomy):
 
 
 def for_transformers(anatomy):
-    """Returns the `config.json` by which transformers opens weights."""
+    """Returns the `config.json` by which transformers opens a ViT."""
     with_head = anatomy.num_classes is not None
     config = {
         "architectures": [
             "ViTForImageClassification" if with_head else "ViTModel"
         ],
         "model_type": "vit",
-        "hidden_size": anatomy.hidden_dim,
-        "num_hidden_layers": anatomy.num_layers,
-        "num_attention_heads": anatomy.num_heads,
         "intermediate_size": anatomy.mlp_dim,
-        "hidden_act": {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[
-            anatomy.activation
-        ],
-        "layer_norm_eps": max(anatomy.epsilons),
-        "image_size": anatomy.image_size,
-        "patch_size": list(anatomy.patch_size),
-        "num_channels": anatomy.num_channels,
-        "qkv_bias": anatomy.use_bias,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
         "pooler_act": "tanh",
-        "torch_dtype": "float32",
+        **_common(anatomy),
     }
     if anatomy.representation_dim is not None:
         config["pooler_output_size"] = anatomy.representation_dim
@@ -159,11 +146,78 @@ def for_transformers(anatomy):
         config["label2id"] = {
             label: index for index, label in enumerate(labels)
         }
-    # Plain numbers where the library expects them.
-    for name in ("image_size", "patch_size"):
-        if len(set(config[name])) == 1:
-            config[name] = config[name][0]
     return config
+
+
+def for_dinov2(anatomy):
+    """Returns the `config.json` by which transformers opens a DINOv2."""
+    registers = anatomy.encoder.num_registers
+    gated = anatomy.activation == "swiglu"
+    config = {
+        "architectures": ["Dinov2Model"],
+        "model_type": "dinov2",
+        "mlp_ratio": _mlp_ratio(anatomy, gated),
+        "use_swiglu_ffn": gated,
+        # For pre-training alone.
+        "use_mask_token": False,
+        **_common(anatomy),
+    }
+    if registers:
+        config |= {
+            "architectures": ["Dinov2WithRegistersModel"],
+            "model_type": "dinov2_with_registers",
+            "num_register_tokens": registers,
+        }
+    return config
+
+
+def _mlp_ratio(anatomy, gated):
+    """The whole number from which DINOv2 has the inner width of its MLPs.
+
+    Gated it is two thirds of the width, rounded up to a multiple of eight.
+    """
+
+    def width(ratio):
+        full = anatomy.hidden_dim * ratio
+        return (full * 2 // 3 + 7) // 8 * 8 if gated else full
+
+    for ratio in range(1, 65):
+        if width(ratio) == anatomy.mlp_dim:
+            return ratio
+    raise ValueError(
+        "DINOv2 of transformers has inner widths of whole multiples of the "
+        f"width{', by 2/3 and rounded up to eights,' if gated else ''} alone. "
+        f"Received: mlp_dim={anatomy.mlp_dim} for "
+        f"hidden_dim={anatomy.hidden_dim}"
+    )
+
+
+def _common(anatomy):
+    """What all vision transformers of transformers are configured by."""
+    return {
+        "hidden_size": anatomy.hidden_dim,
+        "num_hidden_layers": anatomy.num_layers,
+        "num_attention_heads": anatomy.num_heads,
+        "hidden_act": {
+            "gelu": "gelu",
+            "gelu_tanh": "gelu_pytorch_tanh",
+            "swiglu": "silu",
+        }[anatomy.activation],
+        "layer_norm_eps": max(anatomy.epsilons),
+        "image_size": _one_if_equal(anatomy.image_size),
+        "patch_size": _one_if_equal(anatomy.patch_size),
+        "num_channels": anatomy.num_channels,
+        "qkv_bias": anatomy.use_bias,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "torch_dtype": "float32",
+    }
+
+
+def _one_if_equal(pair):
+    """A plain number where the library expects one."""
+    height, width = pair
+    return height if height == width else [height, width]
 
 
 def preprocessor_for_transformers(anatomy):

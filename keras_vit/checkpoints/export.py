@@ -15,12 +15,7 @@ from keras_vit.anatomy import Anatomy, preprocessing_of, weights_by_path
 from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs, formats, writers
 
-FORMATS = {
-    "official": formats.PRE_LINEN,
-    "big_vision": formats.LINEN,
-    "timm": formats.TIMM,
-    "huggingface": formats.HUGGING_FACE,
-}
+FORMATS = ("official", "big_vision", "timm", "huggingface")
 POOLINGS = {
     "official": ("token", "average"),
     "big_vision": ("token", "average", "attention"),
@@ -46,7 +41,9 @@ def export_checkpoint(
     | `"huggingface"` | a folder for transformers' `from_pretrained("folder")` |
 
     The folders hold `model.safetensors` and the `config.json` from which the
-    other library builds the model.
+    other library builds the model. For transformers that is `ViTModel` or
+    `ViTForImageClassification`; with LayerScale it is `Dinov2Model`, with
+    registers `Dinov2WithRegistersModel`.
 
     Loading the file again gives back the same bits. A model that the other
     library could not compute (another activation or epsilon, registers in a
@@ -84,10 +81,11 @@ def export_checkpoint(
         raise ValueError(
             f"`path` must {kind} for format={format!r}. Received: path='{path}'"
         )
-    _check_blocks(model, anatomy, format)
-    _check_arithmetic(anatomy, format)
+    form = _form(anatomy, format)
+    _check_blocks(anatomy, format)
+    _check_arithmetic(anatomy, format, form)
     _check_around(model, anatomy, format)
-    arrays = _arrays(model, anatomy, format)
+    arrays = _arrays(model, anatomy, format, form)
     if is_npz:
         writers.write_npz(path, arrays)
         return path
@@ -95,8 +93,10 @@ def export_checkpoint(
     if format == "timm":
         texts = {"config.json": configs.for_timm(anatomy)}
     else:
+        is_dinov2 = form is not formats.HUGGING_FACE
+        write = configs.for_dinov2 if is_dinov2 else configs.for_transformers
         texts = {
-            "config.json": configs.for_transformers(anatomy),
+            "config.json": write(anatomy),
             "preprocessor_config.json": (
                 configs.preprocessor_for_transformers(anatomy)
             ),
@@ -109,7 +109,22 @@ def export_checkpoint(
     return path / "model.safetensors"
 
 
-def _check_blocks(model, anatomy, format):
+def _form(anatomy, format):
+    """Returns the table of names: transformers has two families for ours."""
+    if format == "huggingface" and anatomy.layer_scale is not None:
+        return formats.dinov2_to_write(
+            registers=anatomy.encoder.num_registers > 0,
+            gated=anatomy.activation == "swiglu",
+        )
+    return {
+        "official": formats.PRE_LINEN,
+        "big_vision": formats.LINEN,
+        "timm": formats.TIMM,
+        "huggingface": formats.HUGGING_FACE,
+    }[format]
+
+
+def _check_blocks(anatomy, format):
     """Raises if the blocks compute what no other library of these does."""
     first = anatomy.blocks[0]
     facts = {
@@ -198,12 +213,14 @@ def _check_around(model, anatomy, format):
         )
 
 
-def _check_arithmetic(anatomy, format):
+def _check_arithmetic(anatomy, format, form):
+    activations = {"gelu_tanh"}
+    if format in ("timm", "huggingface"):
+        activations |= {"gelu"}
+    if format == "huggingface" and form is not formats.HUGGING_FACE:
+        activations |= {"swiglu"}
     allowed = {
-        "activation": {
-            "official": {"gelu_tanh"},
-            "big_vision": {"gelu_tanh"},
-        }.get(format, {"gelu", "gelu_tanh"}),
+        "activation": activations,
         "pooling": set(POOLINGS[format]),
     }
     given = {"activation": anatomy.activation, "pooling": anatomy.pooling}
@@ -223,8 +240,7 @@ def _check_arithmetic(anatomy, format):
         )
 
 
-def _arrays(model, anatomy, format):
-    form = FORMATS[format]
+def _arrays(model, anatomy, format, form):
     weights = {
         path: keras.ops.convert_to_numpy(weight).astype("float32", copy=False)
         for path, weight in weights_by_path(model).items()
@@ -236,6 +252,9 @@ def _arrays(model, anatomy, format):
         refused += [path for path in left if path == formats.REGISTERS]
         if anatomy.num_classes is not None:
             refused += [path for path in left if path.startswith("pre_logits/")]
+    elif format == "huggingface":
+        # DINOv2's head takes the mean of the patches too, and has no pooler.
+        refused += [x for x in left if x.startswith(("head/", "pre_logits/"))]
     arrays = {}
     for rule in form.rules:
         for path in list(left):

@@ -22,10 +22,12 @@ from keras_vit.checkpoints.formats.torchvision import TORCHVISION
 from keras_vit.checkpoints.formats.transformers import (
     BEIT,
     DINOV2,
-    DINOV2_CLASSIFIER,
+    DINOV2_CLASSIFIERS,
+    DINOV2_WITH_REGISTERS,
     EOMT,
     HUGGING_FACE,
     INTERNVL,
+    dinov2_to_write,
 )
 from keras_vit.checkpoints.formats.transformers_aimv2 import AIMV2
 from keras_vit.checkpoints.formats.transformers_dinov3 import DINOV3
@@ -37,7 +39,6 @@ from keras_vit.checkpoints.formats.vit_pytorch import VIT_PYTORCH
 __all__ = [
     "BIT",
     "CLS_TOKEN",
-    "DINOV2",
     "FORMATS",
     "HUGGING_FACE",
     "LINEN",
@@ -47,6 +48,7 @@ __all__ = [
     "ROLES",
     "TIMM",
     "VIT_PYTORCH",
+    "dinov2_to_write",
     "recognise",
     "wrapper_of",
 ]
@@ -62,7 +64,8 @@ FORMATS = (
     OPEN_CLIP,
     OPEN_CLIP_TIMM,
     TORCHVISION,
-    DINOV2_CLASSIFIER,
+    *DINOV2_CLASSIFIERS,
+    DINOV2_WITH_REGISTERS,
     DINOV2,
     DINOV3,
     INTERNVL,

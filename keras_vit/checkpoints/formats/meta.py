@@ -30,12 +30,13 @@ def describe(evidence: Evidence) -> Description:
     if dim in HEADS:
         given.setdefault("num_heads", HEADS[dim])
     left_aside(evidence, "decoder_", "head.", "module.head.")
+    registers = "register_tokens" in evidence
     return dataclasses.replace(
         TIMM.describe(
             dataclasses.replace(evidence, shapes=shapes, given=given)
         ),
         format="Meta",
-        resampling="torch_bicubic",
+        resampling="bicubic" if registers else "torch_bicubic",
     )
 
 
@@ -46,12 +47,12 @@ def _as_in_timm(key):
     )
 
 
-def _meta(name, *markers, unused):
+def _meta(name, *markers, unused, resampling="torch_bicubic"):
     return dataclasses.replace(
         TIMM,
         name=name,
         describe=describe,
-        resampling="torch_bicubic",
+        resampling=resampling,
         marker=(TIMM.marker, *markers),
         unused=rf"mask_token|{unused}",
         rules=(
@@ -68,6 +69,13 @@ def _meta(name, *markers, unused):
 
 
 META = (
+    # `dinov2/hub/backbones.py`: smoothed where positions shrink.
+    _meta(
+        "DINOv2 of Meta with registers",
+        "register_tokens",
+        unused="$",
+        resampling="bicubic",
+    ),
     _meta("DINOv2 of Meta", "mask_token", r"blocks\.0\.ls1\.gamma", unused="$"),
     _meta("MAE of Meta", r"decoder_embed\.weight", unused=r"decoder_.*"),
     _meta(

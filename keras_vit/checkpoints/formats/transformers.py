@@ -28,8 +28,6 @@ from keras_vit.checkpoints.rules import (
 _HF_LAYER = "encoder.layer.{i}."
 _HF_COMMON = (
     Rule("embeddings.cls_token", (CLS_TOKEN,)),
-    Rule("embeddings.distillation_token", (REGISTERS,)),
-    Rule("embeddings.register_tokens", (REGISTERS,)),
     Rule("embeddings.position_embeddings", (POSITIONS,)),
     *convolution("embeddings.patch_embeddings.projection"),
     *(
@@ -49,6 +47,7 @@ _HF_COMMON = (
     *linear("cls_classifier", "head"),
     *linear("distillation_classifier", "distillation_head"),
 )
+_REGISTERS = Rule("embeddings.register_tokens", (REGISTERS,))
 _HF_MLP = (
     *norm(f"{_HF_LAYER}layernorm_before", "block_{i:02d}/attention_norm"),
     *norm(f"{_HF_LAYER}layernorm_after", "block_{i:02d}/mlp_norm"),
@@ -70,7 +69,11 @@ HUGGING_FACE = Format(
     epsilon=1e-12,
     # What pre-training by masked images, or DPT's decoder, has beside a trunk.
     unused=r"embeddings\.mask_token|(decoder|neck|head|auxiliary_head)\..*",
-    rules=(*_HF_COMMON, *_HF_MLP),
+    rules=(
+        Rule("embeddings.distillation_token", (REGISTERS,)),
+        *_HF_COMMON,
+        *_HF_MLP,
+    ),
 )
 BEIT = Format(
     name="BEiT",
@@ -142,19 +145,44 @@ DINOV2 = Format(
     describe=describe_dinov2,
     resampling="torch_bicubic",
     marker=r"encoder\.layer\.0\.layer_scale1\.lambda1",
-    prefixes=("dinov2_with_registers.", "dinov2.", ""),
+    prefixes=("dinov2.", ""),
     activation="gelu",
     # The decoder is that of Depth Anything.
     unused=r"embeddings\.mask_token|(neck|head)\..*",
     rules=(*_HF_COMMON, *_dinov2(_HF_LAYER)),
 )
-# Its head takes the class token and the mean of the patches side by side.
-DINOV2_CLASSIFIER = dataclasses.replace(
+# Published with positions that are smoothed where they shrink.
+DINOV2_WITH_REGISTERS = dataclasses.replace(
     DINOV2,
-    name="DINOv2 with a linear head",
-    marker=(DINOV2.marker, r"classifier\.weight"),
-    describe=describe_dinov2_classifier,
-    unused=rf"{DINOV2.unused}|classifier\..*",
+    name="DINOv2 with registers",
+    resampling="bicubic",
+    marker=(DINOV2.marker, _REGISTERS.key.replace(".", r"\.")),
+    prefixes=("dinov2_with_registers.", ""),
+    rules=(_REGISTERS, *DINOV2.rules),
+)
+
+
+def dinov2_to_write(*, registers: bool, gated: bool) -> Format:
+    """Returns DINOv2 with the names of one MLP, where reading takes both."""
+    form = DINOV2_WITH_REGISTERS if registers else DINOV2
+    other = ".mlp.fc" if gated else ".mlp.weights_"
+    rules = tuple(rule for rule in form.rules if other not in rule.key)
+    return dataclasses.replace(form, rules=rules)
+
+
+# The head takes the class token and the mean of the patches side by side.
+DINOV2_CLASSIFIERS = tuple(
+    dataclasses.replace(
+        trunk,
+        name=f"{trunk.name} and a linear head",
+        marker=(DINOV2.marker, r"classifier\.weight", *others),
+        describe=describe_dinov2_classifier,
+        unused=rf"{trunk.unused}|classifier\..*",
+    )
+    for trunk, others in (
+        (DINOV2_WITH_REGISTERS, DINOV2_WITH_REGISTERS.marker[1:]),
+        (DINOV2, ()),
+    )
 )
 EOMT = Format(
     name="EoMT",
@@ -166,6 +194,7 @@ EOMT = Format(
     r"|(class_predictor|criterion|mask_head|upscale_block)\..*",
     rules=(
         *_HF_COMMON,
+        _REGISTERS,
         Rule("embeddings.position_embeddings.weight", (POSITIONS,)),
         *_dinov2("layers.{i}."),
         *linear("layers.{i}.mlp.gate_proj", "block_{i:02d}/mlp/gate"),

@@ -107,6 +107,8 @@ def describe_dinov2(evidence: Evidence) -> Description:
         statistics="imagenet",
     )
     left_aside(evidence, "neck.", "head.")
+    if "embeddings.register_tokens" in evidence:
+        return dataclasses.replace(description, resampling="bicubic")
     return description
 
 
