@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_vit.anatomy import (
     image_input,
+    listed,
     only_layer,
     patch_size_of,
     weights_by_path,
@@ -56,6 +57,12 @@ class Plan:
         self.taken, self.without_source = set(), set(self.weights)
         self.unexpected, self.mis_shaped, self.missing = [], [], []
         self.numerics, self.notes = [], []
+        left_out = getattr(arrays, "left_out", [])
+        if left_out:
+            self.notes.append(
+                f"'{checkpoint.path}' also holds {listed(left_out)}: left "
+                "out, this is the trunk alone."
+            )
         self._zero = []
         for key, shape in arrays.shapes.items():
             self._place(key, tuple(shape))

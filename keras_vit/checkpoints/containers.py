@@ -1,4 +1,4 @@
-"""Weights in several files, in files of PyTorch, and behind wrappers.
+"""Weights in several files, in files of PyTorch, and under other names.
 
 `open_weights` gives one view on all of them, as `files.open_arrays` does on one
 file. PyTorch reads its own format, tensors alone, and only where it is
@@ -6,6 +6,7 @@ installed; no object of a file is ever made.
 """
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -44,7 +45,8 @@ def open_weights(path):
             `*.index.json` of several, or of a file of PyTorch.
 
     Returns:
-        What `open_arrays` returns, names without wrappers.
+        What `open_arrays` returns, under the names that the library of the
+        file saves them by: without wrappers.
 
     Raises:
         CheckpointError: if the file is damaged, none of these, or one of
@@ -57,8 +59,10 @@ def open_weights(path):
         arrays = TorchFile(path)
     else:
         arrays = open_arrays(path)
-    wrapper = formats.wrapper_of(arrays.shapes)
-    return Unwrapped(arrays, wrapper) if wrapper else arrays
+    names = formats.saved_names(arrays.shapes)
+    if all(name == key for name, key in names.items()):
+        return arrays
+    return Renamed(arrays, names)
 
 
 def _is_of_torch(path):
@@ -220,21 +224,31 @@ def _state_in(content, depth=3):
     return {}
 
 
-class Unwrapped:
-    """Open arrays under names without the wrapper in front of them.
+def _parts(keys, kept):
+    """The names of the parts that stand beside the one that is kept."""
+    kept_pieces = [key.split(".") for key in kept]
+    shared = os.path.commonprefix(kept_pieces)
+    parts = set()
+    for key in set(keys).difference(kept):
+        pieces = key.split(".")
+        parts.add(pieces[len(os.path.commonprefix([pieces, shared]))])
+    return sorted(parts)
+
+
+class Renamed:
+    """Open arrays under other names, or a part of them.
 
     Args:
         arrays: what `open_arrays` returned.
-        wrapper: the text in front of the names, such as `"module."`.
+        names: dict from name to key in the file. What it leaves out belongs
+            to another part of a larger network.
     """
 
-    def __init__(self, arrays, wrapper):
-        self._arrays, self.wrapper = arrays, wrapper
+    def __init__(self, arrays, names):
+        self._arrays, self._keys = arrays, names
         self.path = arrays.path
-        self._keys = {key.removeprefix(wrapper): key for key in arrays.shapes}
-        self.shapes = {
-            key: arrays.shapes[inner] for key, inner in self._keys.items()
-        }
+        self.shapes = {name: arrays.shapes[key] for name, key in names.items()}
+        self.left_out = _parts(arrays.shapes, list(names.values()))
 
     def metadata(self):
         """Returns the notes of the file, a dict of strings."""

@@ -129,6 +129,8 @@ class NpzFile:
 
     def check(self, key):
         """Raises if the array is damaged or has numbers that cannot be."""
+        # Not for the others: beside weights an optimizer counts its steps.
+        _check_float(self.path, key, self._members[key].dtype)
         with self._reading(key):
             array = self._members[key].read(check_sum=True)
         check_values(self.path, key, array)
@@ -156,13 +158,17 @@ class _NpyMember:
             self.shape, self._fortran, self._dtype = read_header(stream)
             self._header_size = stream.tell()
 
+    @property
+    def dtype(self):
+        own = self._dtype
+        return "bfloat16" if own.str in NPZ_BFLOAT16 else own.name
+
     def check_header(self, path, key):
         if self._dtype.hasobject:
             raise CheckpointError(
                 f"'{path}' holds pickled objects at {key!r}, which could run "
                 "any code and are never read."
             )
-        _check_float(path, key, _npz_dtype_name(self._dtype))
         # Python integers: a shape may be made to overflow any other.
         size = self._dtype.itemsize
         for edge in self.shape:
@@ -235,7 +241,7 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"'{path}' is truncated or corrupt: {error}"
             ) from error
-        self.shapes = {}
+        self.shapes, self._dtypes = {}, {}
         for key in self._file.keys():
             piece = self._file.get_slice(key)
             dtype = {"BF16": "bfloat16"}.get(
@@ -244,7 +250,7 @@ class SafetensorsFile:
             )
             if dtype not in FLOATS and COUNTERS.fullmatch(key):
                 continue
-            _check_float(path, key, dtype)
+            self._dtypes[key] = dtype
             self.shapes[key] = tuple(piece.get_shape())
 
     def metadata(self):
@@ -261,6 +267,7 @@ class SafetensorsFile:
         The format has no check sums: a flipped bit shows only if it makes a
         number impossible.
         """
+        _check_float(self.path, key, self._dtypes[key])
         check_values(self.path, key, self.read(key))
 
     def __enter__(self):
@@ -327,10 +334,6 @@ def _check_float(path, key, dtype):
         raise CheckpointError(
             f"'{path}' holds no floats at {key!r}. Received: dtype={dtype}"
         )
-
-
-def _npz_dtype_name(dtype):
-    return "bfloat16" if dtype.str in NPZ_BFLOAT16 else dtype.name
 
 
 def check_values(path, key, array):

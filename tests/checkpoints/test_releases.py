@@ -198,3 +198,31 @@ def test_mae_and_dino_of_meta(release, rng, tmp_path, photographs):
     )
     assert release == "trunk" or "left out" in notes
     assert_agrees(model, module, photographs, "imagenet")
+
+
+IN_MEMORY = {
+    "ViT": ("ViTForImageClassification", share.ViT | share.LABELS),
+    "DINOv2": ("Dinov2Model", RATIO),
+    "DINOv2, SwiGLU": ("Dinov2Model", RATIO | {"use_swiglu_ffn": True}),
+    "BEiT": ("BeitModel", share.ViT | {"use_mean_pooling": False}),
+    "DINOv3": ("DINOv3ViTModel", share.ViT | {"num_register_tokens": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", IN_MEMORY)
+def test_a_state_dict_of_transformers(kind, rng, tmp_path, photographs):
+    """`state_dict()` has other names than what `save_pretrained` writes."""
+    import_oracle("transformers")
+    from safetensors.torch import save_file
+
+    module = share.make(*IN_MEMORY[kind])
+    randomize(module, rng)
+    module.config.save_pretrained(tmp_path)
+    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    model, _ = opened(tmp_path, preprocessing="imagenet")
+
+    def value(x):
+        y = module(x)
+        return y.logits if "logits" in y else y.pooler_output
+
+    assert_agrees(model, value, photographs, "imagenet")

@@ -186,7 +186,7 @@ LARGER = {
             "reassemble_hidden_size": 64, "patch_size": 16,
             "head_hidden_size": 8,
         },
-        class_of_depth_anything, "imagenet", "'neck', 'head'",
+        class_of_depth_anything, "imagenet", "'head', 'neck'",
     ),
     "BEiT with positions": (
         "BeitForImageClassification",

@@ -28,6 +28,7 @@ from keras_vit.checkpoints.formats.transformers import (
     HUGGING_FACE,
     INTERNVL,
     dinov2_to_write,
+    in_memory_to_saved,
 )
 from keras_vit.checkpoints.formats.transformers_aimv2 import AIMV2
 from keras_vit.checkpoints.formats.transformers_dinov3 import DINOV3
@@ -50,7 +51,7 @@ __all__ = [
     "VIT_PYTORCH",
     "dinov2_to_write",
     "recognise",
-    "wrapper_of",
+    "saved_names",
 ]
 
 # The first whose markers a file has: a special one before the general one.
@@ -117,7 +118,28 @@ def _has(keys, prefix, marker):
     )
 
 
-def wrapper_of(keys):
+def saved_names(keys):
+    """Returns the names of a file as its library saves them.
+
+    Training scripts save a network as it stands in memory: inside of others,
+    or under names that `save_pretrained` would have changed.
+
+    Args:
+        keys: the keys in the file.
+
+    Returns:
+        A dict from name to key, without keys of the networks around.
+    """
+    names = in_memory_to_saved(keys)
+    wrapper = _wrapper_of(names)
+    return {
+        name.removeprefix(wrapper): key
+        for name, key in names.items()
+        if name.startswith(wrapper)
+    }
+
+
+def _wrapper_of(keys):
     """Returns what training scripts put in front of all names, or `""`.
 
     `module.` of a model on several devices, `_orig_mod.` of a compiled one,

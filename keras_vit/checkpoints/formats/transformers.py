@@ -6,6 +6,7 @@ of the others. `transformers_towers` has CLIP, SigLIP and theirs.
 """
 
 import dataclasses
+import re
 
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.formats.transformers_describe import (
@@ -25,6 +26,26 @@ from keras_vit.checkpoints.rules import (
     norm,
 )
 
+# What transformers 5 calls the parts of a block in memory, and `state_dict()`
+# with it, and what `save_pretrained` makes of it: `conversion_mapping.py`.
+_IN_MEMORY = {
+    ".attention.q_proj.": ".attention.attention.query.",
+    ".attention.k_proj.": ".attention.attention.key.",
+    ".attention.v_proj.": ".attention.attention.value.",
+    ".attention.o_proj.": ".attention.output.dense.",
+}
+_IN_MEMORY_OF_VIT = {
+    ".mlp.fc1.": ".intermediate.dense.",
+    ".mlp.fc2.": ".output.dense.",
+}
+_LAYERS_OF_VIT = re.compile(r"(^|\.)layers\.(?=\d+\.)")
+_MARKS_OF_MEMORY = tuple(
+    re.compile(rf"(.*\.)?{name}\.weight")
+    for name in (
+        r"embeddings\.patch_embeddings\.projection",
+        r"(layers|encoder\.layer)\.0\.attention\.o_proj",
+    )
+)
 _HF_LAYER = "encoder.layer.{i}."
 _HF_COMMON = (
     Rule("embeddings.cls_token", (CLS_TOKEN,)),
@@ -134,6 +155,9 @@ def _dinov2(layer):
             f"{layer}mlp.weights_in", f"{block}mlp/gate", f"{block}mlp/hidden"
         ),
         *linear(f"{layer}mlp.weights_out", f"{block}mlp/output"),
+        *linear(f"{layer}mlp.gate_proj", f"{block}mlp/gate"),
+        *linear(f"{layer}mlp.up_proj", f"{block}mlp/hidden"),
+        *linear(f"{layer}mlp.down_proj", f"{block}mlp/output"),
         *linear(f"{layer}mlp.fc1", f"{block}mlp/hidden"),
         *linear(f"{layer}mlp.fc2", f"{block}mlp/output"),
         Rule(f"{layer}layer_scale2.lambda1", (f"{block}mlp_scale/scale",)),
@@ -165,8 +189,12 @@ DINOV2_WITH_REGISTERS = dataclasses.replace(
 def dinov2_to_write(*, registers: bool, gated: bool) -> Format:
     """Returns DINOv2 with the names of one MLP, where reading takes both."""
     form = DINOV2_WITH_REGISTERS if registers else DINOV2
-    other = ".mlp.fc" if gated else ".mlp.weights_"
-    rules = tuple(rule for rule in form.rules if other not in rule.key)
+    own = ".mlp.weights_" if gated else ".mlp.fc"
+    rules = tuple(
+        rule
+        for rule in form.rules
+        if own in rule.key or ".mlp." not in rule.key
+    )
     return dataclasses.replace(form, rules=rules)
 
 
@@ -197,9 +225,6 @@ EOMT = Format(
         _REGISTERS,
         Rule("embeddings.position_embeddings.weight", (POSITIONS,)),
         *_dinov2("layers.{i}."),
-        *linear("layers.{i}.mlp.gate_proj", "block_{i:02d}/mlp/gate"),
-        *linear("layers.{i}.mlp.up_proj", "block_{i:02d}/mlp/hidden"),
-        *linear("layers.{i}.mlp.down_proj", "block_{i:02d}/mlp/output"),
         *(
             rule
             for part in ("query", "key", "value")
@@ -213,3 +238,24 @@ EOMT = Format(
         ),
     ),
 )
+
+
+def in_memory_to_saved(keys):
+    """Returns a dict from the name that transformers saves to the key.
+
+    Args:
+        keys: the keys of a file, perhaps those of a `state_dict()`.
+    """
+    if "embeddings.patch_embeddings.weight" in keys:  # DINOv3
+        return {re.sub(r"^model\.layer\.", "layer.", key): key for key in keys}
+    if not all(any(map(mark.fullmatch, keys)) for mark in _MARKS_OF_MEMORY):
+        return {key: key for key in keys}
+
+    def saved(key):
+        key, of_vit = _LAYERS_OF_VIT.subn(r"\1encoder.layer.", key)
+        names = _IN_MEMORY | (_IN_MEMORY_OF_VIT if of_vit else {})
+        for new, old in names.items():
+            key = key.replace(new, old)
+        return key
+
+    return {saved(key): key for key in keys}

@@ -98,18 +98,26 @@ def describe_vit(evidence: Evidence) -> Description:
 
 def describe_dinov2(evidence: Evidence) -> Description:
     """Returns the `Description` of DINOv2, with registers or without."""
-    gated = f"{LAYER.format(i=0)}mlp.weights_out.weight" in evidence
+    out = _last_of_mlp(evidence, LAYER)
     description = _describe(
         evidence,
-        out="mlp.weights_out" if gated else "mlp.fc2",
+        out=out,
         epsilon=1e-6,
-        gated=gated,
+        gated=out != "mlp.fc2",
         statistics="imagenet",
     )
     left_aside(evidence, "neck.", "head.")
     if "embeddings.register_tokens" in evidence:
         return dataclasses.replace(description, resampling="bicubic")
     return description
+
+
+def _last_of_mlp(evidence, layer):
+    """The name of the last projection of DINOv2's MLPs, gated or not."""
+    gated = ("mlp.weights_out", "mlp.down_proj")
+    first = layer.format(i=0)
+    found = [name for name in gated if f"{first}{name}.weight" in evidence]
+    return found[0] if found else "mlp.fc2"
 
 
 def describe_dinov2_classifier(evidence: Evidence) -> Description:
@@ -182,14 +190,7 @@ def describe_internvl(evidence: Evidence) -> Description:
 
 def describe_eomt(evidence: Evidence) -> Description:
     """Returns the `Description` of the DINOv2 trunk in EoMT."""
-    out = next(
-        (
-            name
-            for name in ("mlp.weights_out", "mlp.down_proj")
-            if f"layers.0.{name}.weight" in evidence
-        ),
-        "mlp.fc2",
-    )
+    out = _last_of_mlp(evidence, "layers.{i}.")
     description = _describe(
         evidence,
         layer="layers.{i}.",
