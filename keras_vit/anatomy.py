@@ -202,8 +202,9 @@ def arithmetic_of(model):
         model: a `keras.Model`.
 
     Returns:
-        A dict of sets: `activation` of its MLPs, `epsilon` of its norms, and
-        of its blocks the class of `attention`, `num_heads` and `norm_after`.
+        A dict of sets: `activation` of its MLPs, `epsilon` of its norms, of
+        its blocks the class of `attention`, `num_heads` and `norm_after`, and
+        its `pooling`, by the name that `ViT` has for it.
     """
     blocks = find_layers(model, TransformerBlock)
     return {
@@ -214,7 +215,19 @@ def arithmetic_of(model):
         "attention": {type(x.attention).__name__ for x in blocks},
         "num_heads": {getattr(x.attention, "num_heads", None) for x in blocks},
         "norm_after": {x.norm_after for x in blocks},
+        "pooling": {pooling_of(model)},
     }
+
+
+def pooling_of(model):
+    """Returns the name that `ViT` has for a model's pooling, or `None`."""
+    kinds = {
+        TokenPooling: "token",
+        AveragePooling: "average",
+        AttentionPooling: "attention",
+    }
+    found = [x for x in model.layers if x.name == "pooling"]
+    return kinds.get(type(found[0])) if found else None
 
 
 class Anatomy:
@@ -253,16 +266,7 @@ class Anatomy:
         self.norm_after_pooling = "pooling_norm/gamma" in weights
         positions = getattr(self.encoder, "position_embedding", None)
         self.grid_size = None if positions is None else positions.grid_size
-        pooling = {
-            layer.name: layer
-            for layer in model.layers
-            if layer.name == "pooling"
-        }.get("pooling")
-        self.pooling = {
-            TokenPooling: "token",
-            AveragePooling: "average",
-            AttentionPooling: "attention",
-        }.get(type(pooling))
+        self.pooling = pooling_of(model)
 
     @property
     def image_size(self):

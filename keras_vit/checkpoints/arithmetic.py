@@ -10,7 +10,7 @@ import numpy as np
 from keras_vit.anatomy import arithmetic_of, preprocessing_of
 
 
-def arithmetic_problems(model, form, checkpoint, description):
+def arithmetic_problems(model, form, checkpoint, description, pooling=True):
     """Returns sentences about where a model computes something else.
 
     Args:
@@ -19,6 +19,7 @@ def arithmetic_problems(model, form, checkpoint, description):
         checkpoint: the `Checkpoint`.
         description: the network that the file is of, a `Description`, or
             `None` if nothing says so.
+        pooling: whether the pooling counts.
     """
     expected = {
         "activation": checkpoint.activation or form.activation,
@@ -36,6 +37,8 @@ def arithmetic_problems(model, form, checkpoint, description):
             **description.stated,
         }
         stated = expected.pop("preprocessing", None)
+    if not pooling:
+        expected.pop("pooling", None)
     given = arithmetic_of(model)
     # A gated MLP has weights of its own, which tell by themselves.
     given["activation"].discard("swiglu")

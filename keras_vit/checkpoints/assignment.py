@@ -296,8 +296,14 @@ class Plan:
         self.missing += sorted(self.without_source)
 
     def check_numerics(self, description):
+        # What goes into a head of one's own is one's own choice.
+        with_head = not self._zero and any(map(self._is_head, self.weights))
         self.numerics += arithmetic_problems(
-            self.model, self.format, self.checkpoint, description
+            self.model,
+            self.format,
+            self.checkpoint,
+            description,
+            pooling=with_head,
         )
 
     def raise_problems(self):

@@ -9,7 +9,6 @@ import pathlib
 import zipfile
 
 from keras_vit.checkpoints.files import CheckpointError
-from keras_vit.preprocessing import INCEPTION
 
 # The names of the non-linearity in transformers' and timm's configurations.
 ACTIVATIONS = {
@@ -227,9 +226,7 @@ def preprocessor_for_transformers(anatomy):
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
         "size": {"height": height, "width": width},
-        "resample": RESAMPLE[
-            (anatomy.preprocessing or INCEPTION).interpolation
-        ],
+        "resample": RESAMPLE[anatomy.preprocessing.interpolation],
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -238,15 +235,13 @@ def preprocessor_for_transformers(anatomy):
 
 
 def _statistics(anatomy, mean, std):
-    """The statistics of the images, those of [-1, 1] where a model has none."""
-    own = anatomy.preprocessing or INCEPTION
-    own = own.for_channels(anatomy.num_channels)
+    own = anatomy.preprocessing.for_channels(anatomy.num_channels)
     return {mean: list(own.mean), std: list(own.std)}
 
 
 def _advice(anatomy):
     """Crop and interpolation, which the model carries along."""
-    own = anatomy.preprocessing or INCEPTION
+    own = anatomy.preprocessing
     return {
         "crop_pct": own.crop_fraction,
         "interpolation": own.interpolation,

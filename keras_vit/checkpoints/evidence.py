@@ -42,8 +42,8 @@ class Evidence:
             `file_grid`, `activation`, `epsilon`, `preprocessing`.
         image_size: height and width that a preset states, or `None`.
         notes: sentences about what was assumed; formats add to them.
-        stated: what neither names nor shapes tell and somebody said: heads
-            and pixel statistics.
+        stated: what neither names nor shapes tell and somebody said: heads,
+            pooling and pixel statistics.
     """
 
     path: str

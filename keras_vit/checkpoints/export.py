@@ -14,6 +14,7 @@ import numpy as np
 from keras_vit.anatomy import Anatomy, preprocessing_of, weights_by_path
 from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs, formats, writers
+from keras_vit.preprocessing import Preprocessing, get
 
 FORMATS = ("official", "big_vision", "timm", "huggingface")
 POOLINGS = {
@@ -30,6 +31,8 @@ def export_checkpoint(
     format: Literal["official", "big_vision", "timm", "huggingface"] = (
         "official"
     ),
+    *,
+    preprocessing: Preprocessing | str | None = None,
 ) -> pathlib.Path:
     """Writes a model's weights so that another library opens them.
 
@@ -52,17 +55,19 @@ def export_checkpoint(
 
     Args:
         model: a `keras.Model` made by `ViT`, or of the same layers under the
-            same names. It expects pixels in [0, 255] if it rescales; the
-            exported weights expect [-1, 1], as the formats do.
+            same names.
         path: path of the `.npz` file, or of the folder.
         format: one of the names above.
+        preprocessing: what the model's images are brought to before it, see
+            `ViT`, if it does not do so itself. The folders tell others; an
+            `.npz` file is for images in [-1, 1] alone, `"inception"`.
 
     Returns:
         The path of the file of weights.
 
     Raises:
         ValueError: if the format has no place for a part of the model, or no
-            such arithmetic.
+            such arithmetic, or if nothing says what images are brought to.
         OSError: if the file cannot be written.
 
     Example:
@@ -82,6 +87,7 @@ def export_checkpoint(
             f"`path` must {kind} for format={format!r}. Received: path='{path}'"
         )
     form = _form(anatomy, format)
+    anatomy.preprocessing = _preprocessing(model, preprocessing)
     _check_blocks(anatomy, format)
     _check_arithmetic(anatomy, format, form)
     _check_around(model, anatomy, format)
@@ -122,6 +128,24 @@ def _form(anatomy, format):
         "timm": formats.TIMM,
         "huggingface": formats.HUGGING_FACE,
     }[format]
+
+
+def _preprocessing(model, given):
+    """What images are brought to, by the model or before it."""
+    own, given = preprocessing_of(model), get(given)
+    if own is None and given is None:
+        raise ValueError(
+            f"'{model.name}' takes images that are prepared already, and "
+            "nothing says how: others would prepare them in another way. Pass "
+            "`preprocessing`, such as 'imagenet', or 'inception' for [-1, 1]. "
+            "Received: preprocessing=None"
+        )
+    if own is not None and given is not None:
+        raise ValueError(
+            f"`preprocessing` must be left out for '{model.name}', which does "
+            f"its own: {own}. Received: preprocessing={given}"
+        )
+    return own or given
 
 
 def _check_blocks(anatomy, format):
@@ -203,9 +227,9 @@ def _check_around(model, anatomy, format):
                 f"The format {format!r} has no place for this part of "
                 f"'{model.name}': {name}"
             )
-    own = preprocessing_of(model)
+    own = anatomy.preprocessing
     npz = format in ("official", "big_vision")
-    if npz and own is not None and {*own.mean, *own.std} != {0.5}:
+    if npz and {*own.mean, *own.std} != {0.5}:
         raise ValueError(
             f"Files of the format {format!r} are for images in [-1, 1], and "
             "have no place to say otherwise. Received: a model of "

@@ -55,6 +55,22 @@ def test_a_plain_file_into_another_network(kind, plain_file, tiny_vit):
     keras_vit.load_checkpoint(model, plain_file, check_numerics=False)
 
 
+def test_another_pooling(tiny_vit, tmp_path):
+    """Class token or mean, the arrays are the same."""
+    file = keras_vit.export_checkpoint(
+        tiny_vit(activation="gelu"), tmp_path, format="timm"
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model_args"]["global_pool"] = "avg"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(keras_vit.CheckpointError, match="pooling='average'"):
+        keras_vit.load_checkpoint(tiny_vit(activation="gelu"), file)
+    # A trunk, and a head of one's own, are free to take what they want.
+    keras_vit.load_checkpoint(
+        tiny_vit(activation="gelu", num_classes=3), file, reset_head=True
+    )
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("format", ["timm", "huggingface"])
 def test_another_network_does_not_leave_as_a_plain_one(

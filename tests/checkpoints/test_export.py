@@ -171,6 +171,26 @@ def test_a_head_beside_the_pooler_has_no_place_at_hugging_face(
         )
 
 
+def test_somebody_must_say_how_images_are_prepared(tiny_vit, tmp_path):
+    silent = tiny_vit(activation="gelu", preprocessing=None)
+    with pytest.raises(ValueError, match="nothing says how.*=None"):
+        keras_vit.export_checkpoint(silent, tmp_path / "out", "timm")
+    with pytest.raises(ValueError, match="must be left out for.*its own"):
+        keras_vit.export_checkpoint(
+            tiny_vit(activation="gelu"),
+            tmp_path / "out",
+            "timm",
+            preprocessing="clip",
+        )
+    assert not list(tmp_path.iterdir())
+    keras_vit.export_checkpoint(
+        silent, tmp_path, "timm", preprocessing="imagenet"
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    stated = config["pretrained_cfg"]
+    assert stated["mean"] == [0.485, 0.456, 0.406]
+
+
 def test_configs_say_how_images_are_prepared(tiny_vit, tmp_path):
     model = tiny_vit(activation="gelu", epsilon=1e-12)
     keras_vit.export_checkpoint(model, tmp_path, format="huggingface")

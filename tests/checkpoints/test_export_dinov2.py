@@ -6,6 +6,7 @@ from helpers import to_numpy
 from oracles import images, import_oracle, run
 
 import keras_vit
+from keras_vit.anatomy import preprocessing_of
 from keras_vit.layers import TransformerBlock
 
 
@@ -37,7 +38,9 @@ def test_transformers_opens_an_export(
     model = randomized(
         build(MLPS[activation], activation, num_registers=registers)
     )
-    keras_vit.export_checkpoint(model, tmp_path, format="huggingface")
+    keras_vit.export_checkpoint(
+        model, tmp_path, format="huggingface", preprocessing="imagenet"
+    )
     name = "Dinov2WithRegistersModel" if registers else "Dinov2Model"
     module, report = getattr(transformers, name).from_pretrained(
         tmp_path, output_loading_info=True
@@ -52,6 +55,7 @@ def test_transformers_opens_an_export(
         atol=2e-5,
     )
     again = keras_vit.from_checkpoint(tmp_path, verbose=0)
+    assert preprocessing_of(again) == keras_vit.preprocessing.IMAGENET
     for weight, expected in zip(again.weights, model.weights):
         np.testing.assert_array_equal(to_numpy(weight), to_numpy(expected))
 
@@ -71,6 +75,9 @@ def test_what_transformers_has_no_place_for_is_refused(case, tmp_path):
     arguments, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         keras_vit.export_checkpoint(
-            build(**arguments), tmp_path / "out", "huggingface"
+            build(**arguments),
+            tmp_path / "out",
+            "huggingface",
+            preprocessing="imagenet",
         )
     assert not list(tmp_path.iterdir())

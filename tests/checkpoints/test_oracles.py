@@ -152,7 +152,9 @@ def test_timm_opens_an_official_export(rng, tmp_path, randomized):
     from timm.models.vision_transformer import VisionTransformer
 
     model = randomized(build())
-    path = keras_vit.export_checkpoint(model, tmp_path / "model.npz")
+    path = keras_vit.export_checkpoint(
+        model, tmp_path / "model.npz", preprocessing="inception"
+    )
     module = VisionTransformer(**TIMM_SIZES, act_layer="gelu_tanh").eval()
     module.load_pretrained(str(path))
     assert_equal_logits(model, module, rng)
@@ -183,7 +185,9 @@ def test_timm_opens_an_export(name, rng, tmp_path, randomized):
     if "block" not in ours:
         ours = {"activation": "gelu", **ours}
     model = randomized(build(**ours))
-    keras_vit.export_checkpoint(model, tmp_path / "model", format="timm")
+    keras_vit.export_checkpoint(
+        model, tmp_path / "model", format="timm", preprocessing="inception"
+    )
     module = timm.create_model(
         f"local-dir:{tmp_path / 'model'}", pretrained=True
     ).eval()
@@ -313,7 +317,9 @@ def test_transformers_dinov2(swiglu, registers, rng, tmp_path):
 def test_transformers_opens_an_export(rng, tmp_path, randomized):
     transformers = import_oracle("transformers")
     model = randomized(build(activation="gelu", epsilon=1e-12))
-    keras_vit.export_checkpoint(model, tmp_path, format="huggingface")
+    keras_vit.export_checkpoint(
+        model, tmp_path, format="huggingface", preprocessing="inception"
+    )
     module, report = transformers.ViTForImageClassification.from_pretrained(
         tmp_path, output_loading_info=True
     )
@@ -324,7 +330,9 @@ def test_transformers_opens_an_export(rng, tmp_path, randomized):
 def test_transformers_opens_an_export_with_pooler(rng, tmp_path, randomized):
     transformers = import_oracle("transformers")
     model = randomized(build(num_classes=None, representation_dim=24))
-    keras_vit.export_checkpoint(model, tmp_path, format="huggingface")
+    keras_vit.export_checkpoint(
+        model, tmp_path, format="huggingface", preprocessing="inception"
+    )
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["hidden_act"] == "gelu_pytorch_tanh"
     module = transformers.ViTModel.from_pretrained(tmp_path).eval()

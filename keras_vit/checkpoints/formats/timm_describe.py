@@ -42,6 +42,9 @@ NAMED_EPSILONS = (
 )
 # fmt: on
 
+# Of `global_pool`.
+POOLINGS = {"token": "token", "avg": "average", "map": "attention"}
+
 
 def describe(evidence):
     """Returns the `Description` of a file with timm's names."""
@@ -120,6 +123,8 @@ def describe(evidence):
         block["norm_after"] = True
 
     pooling = arguments.get("global_pool") or config.get("global_pool")
+    if pooling in POOLINGS:
+        evidence.stated["pooling"] = POOLINGS[pooling]
     if "attn_pool.latent" in evidence:
         pooling = "map"
     if pooling is None:
@@ -142,9 +147,7 @@ def describe(evidence):
         num_classes=num_classes,
         activation="swiglu" if gated else activation,
         epsilon=epsilon,
-        pooling={"token": "token", "avg": "average", "map": "attention"}.get(
-            pooling, "token" if cls_token else "average"
-        ),
+        pooling=POOLINGS.get(pooling, "token" if cls_token else "average"),
         final_norm="norm.weight" in evidence,
         norm_after_pooling="fc_norm.weight" in evidence,
         patch_encoder={"cls_token": cls_token, **patch_encoder},
