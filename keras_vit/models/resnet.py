@@ -24,6 +24,7 @@ from keras_vit.models.ends import (
     identity,
     image_input,
 )
+from keras_vit.models.functional import functional
 from keras_vit.preprocessing import INCEPTION, Preprocessing
 from keras_vit.variants import check_stages, parse_resnet, root_width
 
@@ -191,7 +192,7 @@ def ResNet(
         x = identity("pre_logits", dtype)(x)
         if num_classes is not None:
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)
-        model = keras.Model(images, x, name=name)
+        model = functional(images, x, name=name, dtype=dtype)
     if weights is not None:
         # Most models have no weights to read.
         from keras_vit.checkpoints.load import Checkpoint, load_into_new

@@ -19,6 +19,7 @@ from keras_vit.layers import (
     Patches,
     TokenGrid,
 )
+from keras_vit.models.functional import functional
 from keras_vit.ops.precision import is_half
 
 DECODERS = ("linear", "conv")
@@ -58,7 +59,9 @@ def feature_map(
         tokens, grid
     )
     name = f"{backbone.name}_feature_map"
-    return keras.Model(backbone.input, outputs, name=name)
+    return functional(
+        backbone.input, outputs, name=name, dtype=backbone.dtype_policy
+    )
 
 
 def segmentation_model(
@@ -142,4 +145,4 @@ def segmentation_model(
     # Padding, of patches or of convolutions, may have added a margin.
     x = CropToImage(image_data_format(backbone), name="crop")(x, backbone.input)
     name = name or f"{backbone.name}_segmentation"
-    return keras.Model(backbone.input, x, name=name)
+    return functional(backbone.input, x, name=name, dtype=backbone.dtype_policy)

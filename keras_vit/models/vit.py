@@ -24,6 +24,7 @@ from keras_vit.models.ends import (
     image_input,
     representation,
 )
+from keras_vit.models.functional import functional
 from keras_vit.models.resnet import resnet_trunk
 from keras_vit.preprocessing import Preprocessing
 from keras_vit.variants import Variant, parse_variant
@@ -270,7 +271,7 @@ def ViT(
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)
         if name is None:
             name = f"vit_{label.lower().replace('/', '_').replace('+', '_')}"
-        model = keras.Model(images, x, name=name)
+        model = functional(images, x, name=name, dtype=dtype)
     if checkpoint is not None:
         # Most models have no weights to read.
         from keras_vit.checkpoints.load import load_into_new

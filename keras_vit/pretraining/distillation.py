@@ -11,6 +11,7 @@ from keras_vit.arguments import check_positive
 from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import PatchEncoder, TokenPooling
 from keras_vit.models.ends import head
+from keras_vit.models.functional import functional
 
 
 def distillation_model(
@@ -89,7 +90,9 @@ def distillation_model(
             first(representation), second(pooling(tokens))
         )
     name = name or f"{backbone.name}_distilled"
-    return keras.Model(backbone.input, outputs, name=name)
+    return functional(
+        backbone.input, outputs, name=name, dtype=backbone.dtype_policy
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")

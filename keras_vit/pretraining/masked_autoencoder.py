@@ -154,11 +154,13 @@ def masked_autoencoder(
     predictions, targets = predictions_and_targets(
         backbone, x, "normalized_pixels" if normalize_pixels else "pixels"
     )
-    return PatchPrediction(
+    model = PatchPrediction(
         backbone.input,
         {"predictions": predictions, "targets": targets, "corrupted": masked},
         name=name or f"{backbone.name}_masked_autoencoder",
     )
+    model.dtype_policy = backbone.dtype_policy
+    return model
 
 
 def _check_takes_any_sequence(layer, backbone):

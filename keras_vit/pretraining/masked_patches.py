@@ -18,6 +18,7 @@ from keras_vit.anatomy import (
 )
 from keras_vit.arguments import check_choice
 from keras_vit.layers import PatchEncoder, Patches, TokenGrid
+from keras_vit.models.functional import ModelWithPolicy
 from keras_vit.ops.precision import is_half
 from keras_vit.pretraining.corruption import MaskToken, PatchCorruption
 from keras_vit.pretraining.targets import Kind, PatchTargets
@@ -26,7 +27,7 @@ TARGETS = ("mean_color", "thumbnail", "pixels")
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class PatchPrediction(keras.Model):
+class PatchPrediction(ModelWithPolicy):
     """A functional model that trains on its own outputs.
 
     Its outputs are a dict of maps: `predictions`, of shape `(batch, rows,
@@ -206,7 +207,7 @@ def masked_patch_model(
     predictions, targets = predictions_and_targets(
         backbone, grid(tokens, patches), target
     )
-    return PatchPrediction(
+    model = PatchPrediction(
         backbone.input,
         {
             "predictions": predictions,
@@ -215,6 +216,8 @@ def masked_patch_model(
         },
         name=name or f"{backbone.name}_masked_patches",
     )
+    model.dtype_policy = backbone.dtype_policy
+    return model
 
 
 def layers_after_encoder(

@@ -15,6 +15,7 @@ import keras
 from keras_vit.anatomy import check_functional, find_layers, layer_names
 from keras_vit.arguments import check_choice, check_pair, check_positive
 from keras_vit.models.ends import head, identity
+from keras_vit.models.functional import functional
 from keras_vit.ops.resize import METHODS
 from keras_vit.resize.resolution import rebuild
 from keras_vit.transfer_learning.freezing import freeze as freeze_layers
@@ -128,7 +129,9 @@ def transfer(
     logits = head(
         num_classes, classifier_activation, head_bias, tap.dtype_policy
     )(x)
-    result = keras.Model(trunk.input, logits, name=name or model.name)
+    result = functional(
+        trunk.input, logits, name=name or model.name, dtype=model.dtype_policy
+    )
     if freeze is not None or freeze_up_to is not None:
         freeze_layers(result, taps=freeze, up_to=freeze_up_to)
     if lora_rank is not None:
