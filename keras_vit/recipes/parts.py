@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_vit.arguments import check_above_zero, check_positive, check_rate
+from keras_vit.training.losses import SparseCategoricalCrossentropy
 from keras_vit.training.optimizers import AdamW
 from keras_vit.training.schedules import Decay, WarmupDecay
 
@@ -218,6 +219,6 @@ def compile_arguments(
         )
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     else:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        loss = SparseCategoricalCrossentropy(from_logits=True)
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     return {"optimizer": optimizer, "loss": loss, "metrics": [accuracy]}

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_vit.arguments import check_positive
+from keras_vit.training.losses import SparseCategoricalCrossentropy
 
 IGNORED = 255  # the label of PASCAL VOC and Cityscapes for no class
 
@@ -43,7 +44,7 @@ def segmentation(
     """
     check_positive("num_classes", num_classes)
     return {
-        "loss": keras.losses.SparseCategoricalCrossentropy(
+        "loss": SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=ignore_label
         ),
         "metrics": [

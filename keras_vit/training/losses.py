@@ -1,6 +1,6 @@
-"""The loss between a teacher and a student.
+"""Cross-entropy with labels, and with a teacher.
 
-Touvron et al. 2020 (DeiT), arXiv:2012.12877, equations 2 and 3.
+The teacher: Touvron et al. 2020 (DeiT), arXiv:2012.12877, equations 2 and 3.
 """
 
 import keras
@@ -49,3 +49,43 @@ class DistillationLoss(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+    """Keras' cross-entropy with integer labels, NaN for labels of no class.
+
+    A label below 0, not below the number of classes, between two numbers or
+    NaN makes the loss NaN on every backend. Keras leaves such labels to the
+    backend: JAX trains on as if the image were not there, TensorFlow and
+    PyTorch stop, each with a message of its own, and all round a fraction
+    down. `keras_vit.data.check_labels` says which label it is.
+
+    Args:
+        from_logits: whether predictions are logits. The recipes say so.
+        ignore_class: label of what does not count, or `None`.
+        **kwargs: further arguments of Keras' loss.
+
+    Example:
+
+    >>> loss = SparseCategoricalCrossentropy(from_logits=True)
+    >>> logits = np.zeros((1, 2))
+    >>> float(loss(np.array([1]), logits)), float(loss(np.array([2]), logits))
+    (0.6931471824645996, nan)
+    """
+
+    def call(self, y_true, y_pred):
+        # Keras hands over labels as floats.
+        labels = ops.cast(y_true, "float32")
+        y_pred = ops.convert_to_tensor(y_pred)
+        if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
+            labels = ops.squeeze(labels, axis=-1)
+        valid = ops.logical_and(labels >= 0, labels < y_pred.shape[-1])
+        valid = ops.logical_and(valid, labels == ops.floor(labels))
+        if self.ignore_class is not None:
+            valid = ops.logical_or(valid, labels == self.ignore_class)
+        labels = ops.where(valid, labels, ops.zeros_like(labels))
+        # Through the predictions, so that what is ignored stays ignored.
+        wrong = ops.where(valid, 0.0, float("nan"))
+        wrong = ops.cast(ops.expand_dims(wrong, -1), y_pred.dtype)
+        return super().call(labels, y_pred + wrong)
