@@ -51,7 +51,12 @@ if typing.TYPE_CHECKING:
         presets,
     )
     from keras_vit.costs import cost
-    from keras_vit.data import ArrayDataset, ImageFolder, augmentation
+    from keras_vit.data import (
+        ArrayDataset,
+        ImageFolder,
+        augmentation,
+        check_images,
+    )
     from keras_vit.opening import from_checkpoint
     from keras_vit.plot import explore
     from keras_vit.resize import change_resolution
@@ -68,6 +73,7 @@ __all__ = [
     "ViT",
     "augmentation",
     "change_resolution",
+    "check_images",
     "checkpoints",
     "cost",
     "costs",
@@ -113,7 +119,7 @@ _ROOMS = {
         "presets",
     ),
     "costs": ("cost",),
-    "data": ("ArrayDataset", "ImageFolder", "augmentation"),
+    "data": ("ArrayDataset", "ImageFolder", "augmentation", "check_images"),
     "distribution": (),
     "introspection": (),
     "opening": ("from_checkpoint",),

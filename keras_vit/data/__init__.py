@@ -2,7 +2,8 @@
 
 `small_sets` loads small real sets by name, `image_folder` reads files,
 `array_dataset` makes batches whose order depends on seed and epoch alone,
-`augmentation` and `crop_and_flip` change batches, `checks` refuses wrong ones.
+`augmentation` and `crop_and_flip` change batches, `checks` refuses wrong ones,
+`image_check` looks at all before a long run.
 Nothing here needs TensorFlow.
 """
 
@@ -13,6 +14,7 @@ from keras_vit.data.augmentation import (
 )
 from keras_vit.data.checks import check_labels
 from keras_vit.data.crop_and_flip import CropAndFlip
+from keras_vit.data.image_check import ImageCheck, ImageProblem, check_images
 from keras_vit.data.image_folder import ImageFolder
 from keras_vit.data.small_sets import class_names, load
 
@@ -20,8 +22,11 @@ __all__ = [
     "AUGMENTATION_LEVELS",
     "ArrayDataset",
     "CropAndFlip",
+    "ImageCheck",
     "ImageFolder",
+    "ImageProblem",
     "augmentation",
+    "check_images",
     "check_labels",
     "class_names",
     "load",

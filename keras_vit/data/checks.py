@@ -69,7 +69,7 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     return array
 
 
-def check_images(model: keras.Model, x: Any) -> None:
+def check_batch(model: keras.Model, x: Any) -> None:
     """Raises unless the model can take an array of images.
 
     Args:

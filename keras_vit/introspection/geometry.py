@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_vit.anatomy import cell_size, only_layer
 from keras_vit.arguments import check_pair
-from keras_vit.data.checks import check_images
+from keras_vit.data.checks import check_batch
 from keras_vit.layers import PatchEncoder, Patches
 
 
@@ -111,7 +111,7 @@ def batch_of(model: keras.Model, images: Any) -> np.ndarray:
     images = keras.ops.convert_to_numpy(images)
     if images.ndim == 3:
         images = images[None]
-    check_images(model, images)
+    check_batch(model, images)
     return images
 
 

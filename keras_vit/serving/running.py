@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit.data.checks import check_images, check_labels
+from keras_vit.data.checks import check_batch, check_labels
 from keras_vit.keras_gaps import current_distribution, jax_snapshot
 
 
@@ -54,7 +54,7 @@ def predict(
     >>> keras_vit.predict(model, np.zeros((3, 32, 32, 3)), verbose=0).shape
     (3, 10)
     """
-    check_images(model, x)
+    check_batch(model, x)
     _check_one_process("predict", "predictions would lie on other machines")
     kwargs |= {"verbose": verbose, "steps": steps}
     slices = _slices_of_a_batch(x, steps)
@@ -119,7 +119,7 @@ def evaluate(
     >>> sorted(results)
     ['accuracy', 'loss']
     """
-    check_images(model, x)
+    check_batch(model, x)
     if y is not None and hasattr(x, "shape"):
         if len(x) != len(y):
             raise ValueError(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_vit.data.checks import check_images, check_labels
+from keras_vit.data.checks import check_batch, check_labels
 from keras_vit.models import feature_extractor
 from keras_vit.serving.running import predict
 
@@ -252,7 +252,7 @@ def _extract_arrays(extractor, data, name, batch_size, verbose):
         )
     if extractor is None:
         return images, labels
-    check_images(extractor.model, images)
+    check_batch(extractor.model, images)
     return predict(extractor, images, batch_size, verbose), labels
 
 
