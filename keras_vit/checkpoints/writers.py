@@ -5,6 +5,7 @@ disk or a killed process leaves what was there before. `files` reads them.
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -50,6 +51,66 @@ def write_text(path, text):
     """Writes a text file, whole or not at all."""
     with _replacing(path) as temporary:
         pathlib.Path(temporary).write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def alone(path):
+    """Lets one process at a time read a file, add to it and write it anew.
+
+    The system frees the lock of a process that dies. On a disk that knows no
+    locks nobody waits.
+
+    Args:
+        path: path of the file, which need not exist.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not the file itself: writing puts another one into its place.
+    beside = path.with_name(f".{path.name}.lock")
+    file = _locked(beside)
+    try:
+        yield
+    finally:
+        if os.name == "nt":
+            # Windows deletes no open file, and none that others wait for.
+            file.close()
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        else:
+            beside.unlink(missing_ok=True)
+            file.close()
+
+
+def _locked(path):
+    """Opens and locks the file that stands at a path."""
+    while True:
+        file = open(path, "ab")
+        try:
+            _lock(file)
+            # Who waited may hold a file that its last owner has deleted.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _lock(file):
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            # It gives up after ten seconds.
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 @contextlib.contextmanager

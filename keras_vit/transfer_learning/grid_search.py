@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from keras_vit.arguments import check_choice, check_not_negative
-from keras_vit.checkpoints.writers import write_text
+from keras_vit.checkpoints.writers import alone, write_text
 from keras_vit.data.checks import check_labels
 from keras_vit.recipes.tables import GRID
 from keras_vit.serving.running import evaluate
@@ -80,10 +80,12 @@ def grid_search(
     ran before it. The memory of a model is freed before the next is built.
 
     With `file` the table is written after each run, and an interrupted search
-    goes on where it stopped. A row records the settings, `seed`,
-    `validation_fraction`, the number of images and the plain `fit_options`;
-    a file with others is refused. Other effects of `build` and `dataset` are
-    not in the file: when you change these functions, use a new file.
+    goes on where it stopped. Processes that share a file keep each other's
+    rows, and do not repeat what another has finished. A row records the
+    settings, `seed`, `validation_fraction`, the number of images and the plain
+    `fit_options`; a file with others is refused. Other effects of `build` and
+    `dataset` are not in the file: when you change these functions, use a new
+    file.
 
     Args:
         build: a function that takes one value for each name in `grid` as
@@ -274,14 +276,16 @@ class _Table:
         self.columns = [*runs[0], *conditions]
         self.conditions = {k: _text(v) for k, v in conditions.items()}
         self.found = {}
-        if self.path is not None and self.path.exists():
-            self._read({self._key(run) for run in runs})
+        self._read({self._key(run) for run in runs})
 
     def _key(self, settings):
         texts = {name: _text(value) for name, value in settings.items()}
         return tuple((texts | self.conditions).values())
 
-    def _read(self, expected):
+    def _read(self, expected=None):
+        """Takes the rows of the file; all must be among the expected."""
+        if self.path is None or not self.path.exists():
+            return
         with open(self.path, newline="", encoding="utf-8") as file:
             header, *lines = list(csv.reader(file)) or [[]]
         width = len(self.columns)
@@ -292,7 +296,9 @@ class _Table:
             )
         for line in lines:
             key = tuple(line[:width])
-            if len(line) != len(header) or key not in expected:
+            if len(line) != len(header) or (
+                expected is not None and key not in expected
+            ):
                 pairs = dict(zip(header, line))
                 raise ValueError(
                     "`file` must hold runs of this search alone; use another "
@@ -308,6 +314,16 @@ class _Table:
         return self.found.get(self._key(settings))
 
     def add(self, settings, results):
+        if self.path is None:
+            self._add(settings, results)
+            return
+        with alone(self.path):
+            # Another process may have added rows, of any grid.
+            self._read()
+            self._add(settings, results)
+            self._write()
+
+    def _add(self, settings, results):
         names = list(next(iter(self.found.values()), results))
         if set(names) != set(results):
             raise ValueError(
@@ -315,8 +331,9 @@ class _Table:
                 f"{', '.join(names)} and {', '.join(results)}"
             )
         self.found[self._key(settings)] = {k: results[k] for k in names}
-        if self.path is None:
-            return
+
+    def _write(self):
+        names = next(iter(self.found.values()))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*self.columns, *names])

@@ -26,8 +26,8 @@ from keras_vit.transfer_learning.vtab_data import (
 )
 from keras_vit.transfer_learning.vtab_scores import (
     VTABScores,
+    add_accuracies,
     read_accuracies,
-    write_accuracies,
 )
 from keras_vit.transfer_learning.vtab_tasks import (
     SPLITS,
@@ -75,7 +75,8 @@ def vtab(
         data_dir: folder of TFDS. Defaults to that of TFDS itself.
         results: a JSON file for the accuracies, written after each task. Tasks
             in it are not run again, so an interrupted run goes on where it
-            stopped. Keep one file for each model and method.
+            stopped, and processes may share it. Keep one file for each model
+            and method.
         splits: the splits to train and to test on, see `VTABTask`. Use
             `("train800", "val200")` to choose hyper-parameters.
         batch_size: images in a batch of `train` and `test`.
@@ -160,8 +161,9 @@ def vtab(
                     raise
                 failed[task.name] = f"{type(error).__name__}: {error}"
             else:
-                accuracies[task.name] = accuracy
-                write_accuracies(results, settings, accuracies)
+                accuracies |= add_accuracies(
+                    results, settings, {task.name: accuracy}
+                )
         if verbose:
             outcome = (
                 f"failed: {failed[task.name]}"

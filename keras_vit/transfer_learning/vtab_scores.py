@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_vit.arguments import check_choice
-from keras_vit.checkpoints.writers import write_text
+from keras_vit.checkpoints.writers import alone, write_text
 from keras_vit.transfer_learning.vtab_tasks import GROUPS, TASKS
 
 
@@ -157,12 +157,28 @@ def read_accuracies(
     return accuracies
 
 
-def write_accuracies(
+def add_accuracies(
     path: str | os.PathLike | None,
     settings: Mapping[str, Any],
     accuracies: Mapping[str, float],
-) -> None:
-    """Writes what `read_accuracies` reads, whole or not at all."""
-    if path is not None:
+) -> dict[str, float]:
+    """Adds to what `read_accuracies` reads, whole or not at all.
+
+    Args:
+        path: as in `read_accuracies`.
+        settings: as in `read_accuracies`.
+        accuracies: dict of tasks to accuracies.
+
+    Returns:
+        These accuracies and those that other processes have added.
+
+    Raises:
+        ValueError: as in `read_accuracies`.
+    """
+    if path is None:
+        return dict(accuracies)
+    with alone(path):
+        accuracies = {**read_accuracies(path, settings), **accuracies}
         noted = {**settings, "accuracies": accuracies}
         write_text(path, json.dumps(noted, indent=2) + "\n")
+    return accuracies
