@@ -14,7 +14,9 @@ this file first when a new Keras breaks something.
   variables.
 - `current_distribution`: TensorFlow accepts a distribution and ignores it.
 - `serialize_part`: a nested layer is built on its own, under another path.
-- `OptimizerSteps`: clipping and update of all variables cannot be replaced.
+- `OptimizerSteps`: clipping and update of all variables cannot be replaced;
+  and on JAX a model that was trained with averaging shares memory with its
+  optimizer.
 """
 
 import keras
@@ -217,6 +219,16 @@ class OptimizerSteps:
     def moments_of(self, index):
         """Returns the two moments that Adam keeps of a variable."""
         return self._momentums[index], self._velocities[index]
+
+    def finalize_variable_values(self, var_list):
+        """Gives the model the averages, at the end of a training."""
+        super().finalize_variable_values(var_list)
+        if self.use_ema and keras.backend.backend() == "jax":
+            # Keras gives the arrays themselves. Steps on JAX consume the
+            # variables that they are given: `fit` would consume each twice,
+            # and `predict` those of the optimizer.
+            for variable in var_list:
+                variable.assign(keras.ops.copy(variable.value))
 
     def _clip_gradients(self, grads):
         return self.clip_gradients(grads)

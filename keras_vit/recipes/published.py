@@ -274,8 +274,9 @@ def finetune(
         "momentum": 0.9,
         **updates(clip_norm, polyak, accumulation),
     }
-    # Keras' own class has a fused update on PyTorch, so use it if possible.
-    if learning_rate_multipliers:
+    # Keras' own class has a fused update on PyTorch, so use it if possible. A
+    # model averaged by it cannot be trained on or saved on JAX.
+    if learning_rate_multipliers or polyak is not None:
         optimizer = SGD(
             learning_rate_multipliers=learning_rate_multipliers, **arguments
         )
