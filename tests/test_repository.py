@@ -99,6 +99,14 @@ def test_the_guide_names_what_exists():
     assert folders <= set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
 
 
+def test_promises_of_security_name_files_that_exist():
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    files = re.findall(r"`(keras_vit/[\w./]+)`", text)
+    assert len(files) > 5
+    for file in files:
+        assert (ROOT / file).is_file(), file
+
+
 def test_windows_has_one_set_up():
     """The commands of the guide are those that the workflow runs."""
     install = r'-m pip install -e ".[jax,data,viz,notebooks,dev]" tensorflow'
