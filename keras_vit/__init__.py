@@ -12,6 +12,9 @@ Keras must know by name before it opens a `.keras` file.
 import importlib
 import typing
 
+# Before all else: it refuses a Keras that is too old for the rest.
+from keras_vit import extras  # isort: skip  # noqa: F401
+
 from keras_vit import (
     layers,
     models,

@@ -2,14 +2,42 @@
 
 The package needs Keras, NumPy, pooch and safetensors. What a single room needs
 besides (Pillow, scikit-learn, Matplotlib, ...) comes with an extra of
-`pyproject.toml`, and an error says which.
+`pyproject.toml`, and an error says which. A Keras that is too old is named
+here as well, before a room of the package needs what it lacks.
 """
 
 import importlib
+import re
 import types
+
+import keras
 
 # The name that pip knows this package by.
 DISTRIBUTION = "keras3-vit"
+# The oldest Keras, as `pyproject.toml` has it.
+OLDEST_KERAS = (3, 15)
+
+
+def check_keras(version: str) -> None:
+    """Raises if a version of Keras is too old.
+
+    Args:
+        version: the version, such as `"3.15.1"` or `"3.16.0.dev2026112801"`.
+
+    Raises:
+        ImportError: if it is older than `OLDEST_KERAS`.
+    """
+    found = tuple(int(x) for x in re.findall(r"\d+", version)[:2])
+    if found < OLDEST_KERAS:
+        oldest = ".".join(str(x) for x in OLDEST_KERAS)
+        raise ImportError(
+            f"keras_vit needs Keras {oldest} or newer, and {version} is "
+            f'installed: pip install --upgrade "keras>={oldest}"'
+        )
+
+
+# Older ones lack `keras.version`.
+check_keras(keras.__version__)
 
 
 def require(module: str, extra: str | None, reason: str) -> types.ModuleType:
