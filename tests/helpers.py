@@ -90,7 +90,12 @@ def float64_on_jax():
         return contextlib.nullcontext()
     import jax
 
-    return jax.enable_x64(True)
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    # Before JAX 0.8.
+    from jax.experimental import enable_x64
+
+    return enable_x64(True)
 
 
 def jax_only(reason):
