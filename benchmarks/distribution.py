@@ -91,7 +91,8 @@ def run(kind, processes, devices):
     }
     with tempfile.TemporaryDirectory() as folder:
         logs = [
-            open(pathlib.Path(folder) / str(i), "w+") for i in range(processes)
+            open(pathlib.Path(folder) / str(i), "w+", encoding="utf-8")
+            for i in range(processes)
         ]
         workers = [
             subprocess.Popen(
@@ -154,7 +155,7 @@ def main():
         report[name] = result
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(report, indent=2) + "\n")
+    part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     part.replace(target)
 
 

@@ -207,5 +207,6 @@ if __name__ == "__main__":
             "The largest difference between a tiny model and its file in its "
             "own runtime,\nrelative to the largest output where that is above "
             "1, on one image and on three.\n\n"
-            f"{main(BACKENDS)}\n\n{NOTES}\n{', '.join(versions())}.\n"
+            f"{main(BACKENDS)}\n\n{NOTES}\n{', '.join(versions())}.\n",
+            encoding="utf-8",
         )

@@ -69,12 +69,14 @@ def fine_tuned(size, options):
 def measure(options):
     """Writes the figures, each as soon as it is there."""
     path = PACKAGED / "figures.json"
-    figures = json.loads(path.read_text()) if path.is_file() else {}
+    figures = json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
     def missing(name, function):
         if name not in figures:
             figures[name] = function()
-            path.write_text(json.dumps(figures, indent=2) + "\n")
+            path.write_text(
+                json.dumps(figures, indent=2) + "\n", encoding="utf-8"
+            )
 
     def accuracy():
         _, test = keras_vit.data.load("cifar100")
@@ -121,8 +123,8 @@ def percent(accuracy):
 
 def card():
     """Returns the text of the card, from the figures."""
-    figures = json.loads((PACKAGED / "figures.json").read_text())
-    settings = json.loads((PACKAGED / "settings.json").read_text())
+    figures = json.loads((PACKAGED / "figures.json").read_text("utf-8"))
+    settings = json.loads((PACKAGED / "settings.json").read_text("utf-8"))
     with (PACKAGED / "log.csv").open() as file:
         minutes = [float(row["minutes"]) for row in csv.DictReader(file)]
     shots = figures["few_shot"]
@@ -236,7 +238,7 @@ def main():
         (PACKAGED / "figures.json").unlink(missing_ok=True)
     measure(options)
     draw_curves()
-    (PACKAGED / "README.md").write_text(card())
+    (PACKAGED / "README.md").write_text(card(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,9 @@ def main():
         **vars(options),
     }
     del settings["folder"]
-    (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / "settings.json").write_text(
+        json.dumps(settings, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -300,7 +300,10 @@ def write(rows, path):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2))
+    part.write_text(
+        json.dumps({"machine": machine(), "rows": rows}, indent=2),
+        encoding="utf-8",
+    )
     part.replace(path)
 
 

@@ -56,7 +56,7 @@ def masked(images, epochs, folder, dtype=None):
     log = made(folder / "masked") / "last_epoch.json"
     if file.is_file():
         backbone.load_weights(file)
-        return backbone, json.loads(log.read_text())
+        return backbone, json.loads(log.read_text("utf-8"))
     model = keras_vit.pretraining.masked_patch_model(backbone, seed=0)
     data = keras_vit.ArrayDataset(
         images,
@@ -283,7 +283,7 @@ def made(folder):
 def write_json(path, values):
     """Writes to a temporary name and renames."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

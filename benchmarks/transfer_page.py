@@ -20,8 +20,10 @@ def write_page(folder, path):
     results = {}
     for name in PARTS:
         file = folder / f"{name}.json"
-        results[name] = json.loads(file.read_text()) if file.is_file() else None
-    path.write_text(page(**results))
+        results[name] = (
+            json.loads(file.read_text("utf-8")) if file.is_file() else None
+        )
+    path.write_text(page(**results), encoding="utf-8")
 
 
 def page(a, b, c, d):

@@ -39,13 +39,13 @@ def table():
 
 
 def main():
-    text = README.read_text()
+    text = README.read_text("utf-8")
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
     new = f"{before}{START}\n{table()}\n{END}{after}"
     if "--check" in sys.argv:
         sys.exit("README.md: table is out of date" if new != text else 0)
-    README.write_text(new)
+    README.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

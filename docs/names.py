@@ -67,7 +67,7 @@ def listed():
     return {
         page.stem: [
             name
-            for block in BLOCK.findall(page.read_text())
+            for block in BLOCK.findall(page.read_text("utf-8"))
             for name in block.split()
         ]
         for page in sorted(REFERENCE.glob("*.md"))

@@ -26,7 +26,9 @@ def bring(app):
     for name in ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"):
         shutil.copy(ROOT / name, DOCS / name)
     guide = DOCS / "CONTRIBUTING.md"
-    guide.write_text(guide.read_text().replace("](docs/", "]("))
+    guide.write_text(
+        guide.read_text("utf-8").replace("](docs/", "]("), encoding="utf-8"
+    )
     for folder in ("tutorials", "benchmarks"):
         bring_folder(folder)
     (DOCS / CARD).mkdir(parents=True)
@@ -35,7 +37,7 @@ def bring(app):
     (DOCS / "api").mkdir()
     for name, thing in names.documented().items():
         page = docstrings.page(name, thing)
-        (DOCS / "api" / f"{name}.md").write_text(page + "\n")
+        (DOCS / "api" / f"{name}.md").write_text(page + "\n", encoding="utf-8")
 
 
 def bring_folder(folder):
@@ -46,7 +48,7 @@ def bring_folder(folder):
         for file in (ROOT / folder).glob(pattern):
             shutil.copy(file, DOCS / folder)
     for page in (DOCS / folder).glob("*.md"):
-        page.write_text(without_dead_links(page))
+        page.write_text(without_dead_links(page), encoding="utf-8")
     entries = sorted(
         file.name
         for pattern in ("*.md", "*.ipynb")
@@ -54,7 +56,7 @@ def bring_folder(folder):
         if file.name != "README.md"
     )
     readme = DOCS / folder / "README.md"
-    with readme.open("a") as file:
+    with readme.open("a", encoding="utf-8") as file:
         file.write(toctree(entries))
 
 
@@ -64,7 +66,7 @@ def without_dead_links(page):
     def kept(link):
         return link[0] if (page.parent / link[2]).is_file() else link[1]
 
-    return LINK.sub(kept, page.read_text())
+    return LINK.sub(kept, page.read_text("utf-8"))
 
 
 def toctree(entries):

@@ -6,6 +6,7 @@ Imported before Keras, by `conftest.py`.
 import contextlib
 import os
 import pathlib
+import sys
 
 # Tiny graphs are compiled by the hundred: XLA shall not polish them, nor emit
 # them by way of MLIR, which takes it twice as long. Kept from second processes,
@@ -96,6 +97,16 @@ def float64_on_jax():
     from jax.experimental import enable_x64
 
     return enable_x64(True)
+
+
+def peak_memory():
+    """Bytes that this process has had at most; 0 where nobody counts them."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def jax_only(reason):

@@ -61,7 +61,9 @@ def test_fine_tuning_tries_the_rates_on_one_seed(transfer, data, tmp_path):
     )
     assert len(result["accuracies"]) == 2
     assert result["learning_rate"] in (1e-3, 1e-2)
-    assert len((tmp_path / "x_1_steps.csv").read_text().splitlines()) == 3
+    assert (
+        len((tmp_path / "x_1_steps.csv").read_text("utf-8").splitlines()) == 3
+    )
 
 
 def test_few_shot_accuracies_are_listed_by_shots(transfer, data):
@@ -126,10 +128,10 @@ def test_all_parts_leave_a_page(transfer, modules, tmp_path, monkeypatch, rng):
     )
     monkeypatch.setattr(sys, "argv", ["transfer.py", *arguments.split()])
     transfer.main()
-    text = path.read_text()
+    text = path.read_text("utf-8")
     assert modules[1].NOT_RUN not in text and "nan" not in text
     assert {f"{name}.json" for name in "abcd"} <= {
         file.name for file in tmp_path.iterdir()
     }
     transfer.main()  # nothing is computed again
-    assert path.read_text() == text
+    assert path.read_text("utf-8") == text

@@ -37,7 +37,7 @@ def test_nobody_else_touches_them():
     for file in PACKAGE.rglob("*.py"):
         if file.name == "keras_gaps.py":
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Attribute):
                 assert node.attr not in private, f"{file.name}: {node.attr}"
             if isinstance(node, ast.FunctionDef):

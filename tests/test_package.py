@@ -65,7 +65,7 @@ FORBIDDEN = {
 
 def imported(file, top_level_only):
     """The import statements of a file."""
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text("utf-8"))
     nodes = tree.body if top_level_only else ast.walk(tree)
     return [x for x in nodes if isinstance(x, (ast.Import, ast.ImportFrom))]
 
@@ -134,7 +134,39 @@ def test_no_circle_of_files():
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_file_is_longer_than_a_sitting(name):
-    assert len(FILES[name].read_text().splitlines()) <= 400
+    assert len(FILES[name].read_text("utf-8").splitlines()) <= 400
+
+
+def without_encoding(file):
+    """Lines where text is read or written in whatever the system prefers."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if isinstance(node.func, ast.Attribute):
+            # Each with its place for the encoding.
+            places = {"read_text": 0, "write_text": 1}
+            place = places.get(node.func.attr, -1)
+            mode = "".join(ast.unparse(x) for x in node.args)
+            text = place == len(node.args) or (
+                node.func.attr == "open"
+                and re.fullmatch("'[rwax]t?[+]?'", mode)
+            )
+        else:
+            mode = given.get("mode", (node.args[1:2] or [ast.Constant("r")])[0])
+            text = getattr(node.func, "id", None) == "open" and (
+                "b" not in getattr(mode, "value", "b")
+            )
+        if text and "encoding" not in given:
+            yield node.lineno
+
+
+def test_text_is_utf_8_on_every_system():
+    """Windows would take the code page of its country."""
+    root = PACKAGE.parent
+    for folder in ("keras_vit", "tests", "benchmarks", "docs"):
+        for file in sorted((root / folder).rglob("*.py")):
+            assert not list(without_encoding(file)), file
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
@@ -261,4 +293,4 @@ def test_version_is_that_of_the_changelog():
     changelog = PACKAGE.parent / "CHANGELOG.md"
     if not changelog.exists():
         pytest.skip("installed without the repository around it")
-    assert keras_vit.__version__ in changelog.read_text()
+    assert keras_vit.__version__ in changelog.read_text("utf-8")

@@ -11,7 +11,7 @@ import pytest
 import keras_vit
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 SHELL = "".join(code for language, code in BLOCKS if language == "sh")
@@ -54,7 +54,7 @@ def test_python(code, tmp_path, monkeypatch, capsys):
 
 
 def test_make_targets_exist():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = set(re.findall(r"^make ([a-z-]+)", SHELL, re.MULTILINE))
     named |= set(re.findall(r"`make ([a-z-]+)`", README))
@@ -62,7 +62,9 @@ def test_make_targets_exist():
 
 
 def test_extras_exist():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))[
+        "project"
+    ]
     known = project["optional-dependencies"]
     named = ",".join(re.findall(r'"\.\[([\w,]+)\]"', SHELL)).split(",")
     rows = re.findall(r"^\| (`.+?) \|", README, re.MULTILINE)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.reference
 def read_case(reference_cases):
     def read(name):
         folder = reference_cases / name
-        case = json.loads((folder / "case.json").read_text())
+        case = json.loads((folder / "case.json").read_text("utf-8"))
         file = folder / case["files"]["weights"]["file"]
         inputs = np.load(folder / "inputs.npz")["images"]
         return case, file, inputs, dict(np.load(folder / "expected.npz"))
@@ -241,7 +241,9 @@ COUNTED = [
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_cost_equals_the_official_one(name, reference_cases):
-    table = json.loads((reference_cases / "param_counts.json").read_text())
+    table = json.loads(
+        (reference_cases / "param_counts.json").read_text("utf-8")
+    )
     assert sorted(table["models"]) == sorted(COUNTED)
     official = table["models"][name]
     variant = name.replace("ViT-", "").replace("_", "/")

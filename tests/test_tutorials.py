@@ -84,7 +84,7 @@ each_notebook = pytest.mark.parametrize(
 
 
 def cells(path, kind):
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text("utf-8"))
     return [c for c in notebook["cells"] if c["cell_type"] == kind]
 
 
@@ -94,7 +94,7 @@ def test_every_script_has_a_notebook():
 
 
 def test_table_of_tutorials_is_complete():
-    table = (TUTORIALS / "README.md").read_text()
+    table = (TUTORIALS / "README.md").read_text("utf-8")
     assert re.findall(r"\((\d\d_\w+)\.ipynb\)", table) == [
         path.stem for path in NOTEBOOKS
     ]
@@ -126,7 +126,7 @@ def test_outputs_are_there_and_whole(path):
 @each_notebook
 def test_notebook_is_small_and_of_no_one_machine(path):
     assert path.stat().st_size <= 1_000_000
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text("utf-8"))
     assert notebook["metadata"] == {
         "kernelspec": {
             "display_name": "Python 3",
@@ -157,7 +157,7 @@ def test_form(path):
     assert 700 <= words <= 1600
     for cell in cells(path, "code"):
         assert len("".join(cell["source"]).splitlines()) <= 25
-    assert not re.search(r"@[A-Z]+@", path.read_text())
+    assert not re.search(r"@[A-Z]+@", path.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -202,12 +202,12 @@ def data(tmp_path_factory):
 def test_script_runs(script, tmp_path, data):
     for package in ("sklearn", "matplotlib"):
         pytest.importorskip(package)
-    code = script.read_text()
+    code = script.read_text("utf-8")
     for old, new in SMALL[script.stem].items():
         assert code.count(old) == 1
         code = code.replace(old, new)
     small = tmp_path / script.name
-    small.write_text(code)
+    small.write_text(code, encoding="utf-8")
     result = subprocess.run(
         [sys.executable, small],
         cwd=tmp_path,

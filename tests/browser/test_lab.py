@@ -79,7 +79,9 @@ def lab(tmp_path_factory):
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     file = settings / "notification.jupyterlab-settings"
-    file.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    file.write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8"
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,7 +92,7 @@ def lab(tmp_path_factory):
     command += ["--LabApp.expose_app_in_browser=True"]
     if os.name == "posix" and os.geteuid() == 0:
         command += ["--allow-root"]
-    with (home / "server.log").open("w") as log:
+    with (home / "server.log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(
             command,
             cwd=home,
@@ -126,7 +128,7 @@ def wait_for_server(server, address, home):
             urllib.request.urlopen(address, timeout=10).close()
             return
         time.sleep(0.5)
-    pytest.fail(f"no server:\n{(home / 'server.log').read_text()}")
+    pytest.fail(f"no server:\n{(home / 'server.log').read_text('utf-8')}")
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_unknown_hash_is_recorded_and_held_to(server, cache):
     [message] = [str(warning.message) for warning in warned]
     assert url in message and f"sha256='{sha256_of(BODY)}'" in message
     record = path.with_name(f"{path.name}.sha256")
-    assert record.read_text() == f"{sha256_of(BODY)}  {path.name}\n"
+    assert record.read_text("utf-8") == f"{sha256_of(BODY)}  {path.name}\n"
     assert fetch(url) == path
     path.unlink()
     with pytest.raises(ValueError) as caught:

@@ -40,7 +40,9 @@ def split(file, arrays, parts=3):
         safetensors.numpy.save_file(own, file.with_name(name))
         where |= dict.fromkeys(own, name)
     index = file.with_name("model.safetensors.index.json")
-    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    index.write_text(
+        json.dumps({"metadata": {}, "weight_map": where}), encoding="utf-8"
+    )
     return index
 
 
@@ -66,7 +68,7 @@ def test_a_missing_part_is_named(exported):
 )
 def test_an_index_that_is_none(text, tmp_path):
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(text)
+    index.write_text(text, encoding="utf-8")
     with pytest.raises(keras_vit.CheckpointError, match=r"index\.json"):
         open_weights(index)
 
@@ -74,9 +76,9 @@ def test_an_index_that_is_none(text, tmp_path):
 def test_an_index_that_lies(exported):
     _, file, arrays = exported
     index = split(file, arrays)
-    content = json.loads(index.read_text())
+    content = json.loads(index.read_text("utf-8"))
     content["weight_map"]["norm.gain"] = "model-00001-of-00003.safetensors"
-    index.write_text(json.dumps(content))
+    index.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(keras_vit.CheckpointError, match="'norm.gain'"):
         open_weights(index)
 

@@ -194,7 +194,9 @@ def test_somebody_must_say_how_images_are_prepared(tiny_vit, tmp_path):
 def test_configs_say_how_images_are_prepared(tiny_vit, tmp_path):
     model = tiny_vit(activation="gelu", epsilon=1e-12)
     keras_vit.export_checkpoint(model, tmp_path, format="huggingface")
-    config = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    config = json.loads(
+        (tmp_path / "preprocessor_config.json").read_text("utf-8")
+    )
     assert config["size"] == {"height": 8, "width": 12}
     assert config["image_mean"] == config["image_std"] == [0.5, 0.5, 0.5]
 

@@ -166,7 +166,8 @@ def test_transformers(kind, rng, tmp_path, photographs):
                 "crop_size": {"height": 56, "width": 56},
                 "size": {"shortest_edge": 64},
             }
-        )
+        ),
+        encoding="utf-8",
     )
     ours = keras_vit.from_checkpoint(tmp_path, verbose=0)
     expected = run(module, prepared(photographs, imagenet))

@@ -97,7 +97,7 @@ def test_hub(server, cache, tmp_path, monkeypatch):
         answers = tmp_path / "answers.json"
         with start(HUB, json.dumps(calls), str(answers)) as process:
             assert process.wait(60) == 0, process.stderr.read()
-        return json.loads(answers.read_text())
+        return json.loads(answers.read_text("utf-8"))
 
     pinned = f"hf://owner/full@{HubHandler.commit}/model.safetensors"
     newest, version, sub, slashed, bare, *errors, wrong, right = attempts(

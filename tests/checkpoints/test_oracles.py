@@ -333,7 +333,7 @@ def test_transformers_opens_an_export_with_pooler(rng, tmp_path, randomized):
     keras_vit.export_checkpoint(
         model, tmp_path, format="huggingface", preprocessing="inception"
     )
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     assert config["hidden_act"] == "gelu_pytorch_tanh"
     module = transformers.ViTModel.from_pretrained(tmp_path).eval()
     assert_equal_logits(

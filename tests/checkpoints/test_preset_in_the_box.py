@@ -103,7 +103,9 @@ def test_it_is_listed_first_and_is_in_the_package():
         count = sum(arrays.get_tensor(name).size for name in names)
     assert (
         count
-        == json.loads((FOLDER / "settings.json").read_text())["parameters"]
+        == json.loads((FOLDER / "settings.json").read_text("utf-8"))[
+            "parameters"
+        ]
     )
 
 
@@ -164,9 +166,9 @@ def test_import_does_not_open_it():
 
 
 def test_the_card_has_the_figures_and_the_log_all_epochs():
-    figures = json.loads((FOLDER / "figures.json").read_text())
-    settings = json.loads((FOLDER / "settings.json").read_text())
-    card = (FOLDER / "README.md").read_text()
+    figures = json.loads((FOLDER / "figures.json").read_text("utf-8"))
+    settings = json.loads((FOLDER / "settings.json").read_text("utf-8"))
+    card = (FOLDER / "README.md").read_text("utf-8")
     assert f"| {100 * figures['accuracy']:.2f} % |" in card
     assert figures["accuracy"] >= 0.5
     preset = keras_vit.presets()[0]
@@ -199,7 +201,7 @@ def run(code):
 @needs_cifar
 def test_accuracy_on_the_test_set_is_that_of_the_card():
     accuracy = run(ACCURACY)
-    figures = json.loads((FOLDER / "figures.json").read_text())
+    figures = json.loads((FOLDER / "figures.json").read_text("utf-8"))
     assert accuracy >= 0.5
     # Other backends round the last digit otherwise: a few images of 10,000.
     assert abs(accuracy - figures["accuracy"]) <= 0.002

@@ -18,7 +18,7 @@ import keras_vit
 
 FOLDER = pathlib.Path(__file__).parent / "v0_1_0"
 EXPECTED = np.load(FOLDER / "expected.npz")
-REGISTERED = (FOLDER / "registered.txt").read_text().split()
+REGISTERED = (FOLDER / "registered.txt").read_text("utf-8").split()
 FILES = sorted(path.stem for path in FOLDER.glob("*.keras"))
 OF_KERAS_HUB = "hub_backbone"
 MODELS = [name for name in FILES if name != OF_KERAS_HUB]

@@ -556,7 +556,7 @@ def main():
         if name.startswith(PACKAGE)
     }
     lines = "".join(f"{name}\n" for name in sorted(registered))
-    (FOLDER / "registered.txt").write_text(lines)
+    (FOLDER / "registered.txt").write_text(lines, encoding="utf-8")
     expected = write_models() | write_weights() | write_hub()
     np.savez_compressed(FOLDER / "expected.npz", **expected)
 

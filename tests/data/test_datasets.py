@@ -175,9 +175,9 @@ def test_data_formats(folder):
 
 
 def test_other_files_are_passed_over(folder):
-    (folder / "README.txt").write_text("no class")
-    (folder / "cat" / "notes.txt").write_text("no image")
-    (folder / "cat" / ".hidden.png").write_text("no image")
+    (folder / "README.txt").write_text("no class", encoding="utf-8")
+    (folder / "cat" / "notes.txt").write_text("no image", encoding="utf-8")
+    (folder / "cat" / ".hidden.png").write_text("no image", encoding="utf-8")
     (folder / ".git").mkdir()
     (folder / "dog" / "young").mkdir()
     Image.new("L", (3, 3)).save(folder / "dog" / "young" / "puppy.jpg")

@@ -1,6 +1,5 @@
 """Attention of B/16 at 384 pixels is in memory one block at a time."""
 
-import resource
 import subprocess
 import sys
 
@@ -39,8 +38,8 @@ print(after_two, after_all, peak())
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="no getrusage")
 def test_scores_are_forgotten_unless_they_are_kept():
+    pytest.importorskip("resource")  # Windows has none
     output = subprocess.run(
         [sys.executable, "-c", WALK],
         env=environment(keras.backend.backend()),

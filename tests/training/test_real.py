@@ -88,7 +88,7 @@ def test_in_evaluate_and_in_a_file(tmp_path):
 
 def test_reads_the_official_form(tmp_path):
     path = tmp_path / "real.json"
-    path.write_text(json.dumps([[0, 1], [1, 2], [], [1]]))
+    path.write_text(json.dumps([[0, 1], [1, 2], [], [1]]), encoding="utf-8")
     labels = keras_vit.training.real_labels(path, num_classes=3)
     assert labels.dtype == "uint8"
     np.testing.assert_array_equal(labels, RIGHT)
@@ -111,6 +111,6 @@ def test_reads_the_official_form(tmp_path):
 )
 def test_refuses_other_files(text, message, tmp_path):
     path = tmp_path / "real.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         keras_vit.training.real_labels(path, num_classes=3)

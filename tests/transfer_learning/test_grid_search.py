@@ -156,7 +156,7 @@ def test_goes_on_after_a_kill(train, tmp_path, capsys):
 
     with pytest.raises(KeyboardInterrupt):
         search(Killed(), train, file=file)
-    header, row = file.read_text().splitlines()
+    header, row = file.read_text("utf-8").splitlines()
     assert header == (
         "learning_rate,units,seed,validation_fraction,num_images,"
         "batch_size,epochs,accuracy,loss"
@@ -204,10 +204,10 @@ def test_a_file_of_another_search_is_refused(
 @pytest.mark.parametrize("text", ["", "not,a,table\n1,2,3\n"])
 def test_a_file_of_something_else_is_refused(text, train, tmp_path):
     file = tmp_path / "runs.csv"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="must have the columns"):
         search(Builder(), train, file=file)
-    assert file.read_text() == text
+    assert file.read_text("utf-8") == text
 
 
 def test_refit_trains_on_everything(train):

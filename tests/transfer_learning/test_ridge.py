@@ -120,7 +120,7 @@ def test_one_strength_alone_equals_that_of_a_sweep(name, rng):
 def test_reference_case(reference_cases):
     """big_vision's own `fewshot_lsr.py`, and its formula in float64."""
     folder = reference_cases / "fewshot"
-    facts = json.loads((folder / "case.json").read_text())
+    facts = json.loads((folder / "case.json").read_text("utf-8"))
     given = np.load(folder / "inputs.npz")
     expected = np.load(folder / "expected.npz")
     train = given["x_train"].astype("float64")

@@ -80,7 +80,7 @@ def test_run_goes_on_where_it_was_killed(tmp_path, capsys):
     arguments = {"tasks": THREE, "load": Loader(), "results": path}
     with pytest.raises(KeyboardInterrupt):
         keras_vit.transfer_learning.vtab(killed, (4, 6), **arguments)
-    assert json.loads(path.read_text())["accuracies"] == {
+    assert json.loads(path.read_text("utf-8"))["accuracies"] == {
         "dtd": 0.25,
         "eurosat": 0.25,
     }
@@ -103,7 +103,7 @@ def test_run_goes_on_where_it_was_killed(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"`results`.*\[4, 6\].*\[8, 8\]"):
         keras_vit.transfer_learning.vtab(again, 8, **arguments)
     for text in ("{", "[]", "{}"):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match="a file that `vtab` wrote"):
             keras_vit.transfer_learning.vtab(again, (4, 6), **arguments)
 

@@ -22,7 +22,9 @@ def expected(snippet):
     """Returns what the marks of a script ask for, by number of the line."""
     marks = {
         number: MARK.search(line)
-        for number, line in enumerate(snippet.read_text().splitlines(), 1)
+        for number, line in enumerate(
+            snippet.read_text("utf-8").splitlines(), 1
+        )
     }
     return {number: mark.groups() for number, mark in marks.items() if mark}
 
@@ -62,7 +64,7 @@ def found(diagnostics):
 def main():
     wanted, seen = expected(SNIPPET), found(diagnostics(SNIPPET))
     assert sum(kind == "error" for kind, _ in wanted.values()) == 3
-    lines = SNIPPET.read_text().splitlines()
+    lines = SNIPPET.read_text("utf-8").splitlines()
     for number in sorted(set(wanted) | set(seen)):
         want, have = wanted.get(number), seen.get(number)
         if want != have:
