@@ -2,6 +2,10 @@
 # again when pyproject.toml changes. PYTHON is the interpreter it is made from.
 # On Windows, without make, CONTRIBUTING.md has the same steps as commands.
 PYTHON ?= python3
+# The versions of all packages that the tests last passed with. They hold for
+# the Python and the system that its first line names; others, and LOCK= on the
+# command line, get the newest.
+LOCK ?= requirements-dev.lock
 # Processes that run tests side by side.
 JOBS ?= 2
 VENV := .venv
@@ -9,7 +13,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The smaller build of TensorFlow, where it exists, and all else of TensorFlow.
 TENSORFLOW := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+HERE = \# $(shell $(PYTHON) -c "import platform as p, sys; print(\
+	'Python %d.%d' % sys.version_info[:2], 'on', p.system(), p.machine())")
+LOCKED = $(if $(LOCK),$(shell grep -qsx '$(HERE)' $(LOCK) && \
+	echo --constraint $(LOCK)))
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKED)
 NOTEBOOKS := $(wildcard tutorials/*.ipynb)
 LINTED := keras_vit tests benchmarks tutorials docs
 SPHINX := $(BIN)/python -m sphinx -E -W --keep-going -d outputs/docs/doctrees
@@ -18,8 +26,8 @@ SPHINX := $(BIN)/python -m sphinx -E -W --keep-going -d outputs/docs/doctrees
 export KERAS_BACKEND ?= jax
 
 .DEFAULT_GOAL := help
-.PHONY: help setup torch quickstart lab test slow benchmark lint format \
-	notebooks docs docs-links test-browser clean
+.PHONY: help setup torch lock quickstart lab test slow lowest benchmark audit \
+	lint format notebooks docs docs-links test-browser clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | \
@@ -27,7 +35,7 @@ help: ## show this list
 
 setup: $(READY) ## create .venv with JAX, TensorFlow and all tools
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(wildcard $(LOCK))
 	@echo "Setting up $(VENV) (once; a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --editable '.[jax,data,viz,notebooks,dev]' $(TENSORFLOW)
@@ -38,6 +46,12 @@ torch: $(READY) ## add PyTorch and the libraries that tests compare with
 	@# `torch` may bring several gigabytes of CUDA libraries.
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[oracles]' torch==2.13.0
+
+# After `make clean torch test LOCK=`, which takes the newest.
+lock: ## note the versions in .venv, for `make setup` on other machines
+	@{ echo '$(HERE)'; $(BIN)/python -m pip freeze --exclude-editable | \
+		grep -v ' @ ' | sed 's/+cpu$$//'; } >$(LOCK)
+	@echo "Wrote $(LOCK), $$(wc -l <$(LOCK)) lines"
 
 quickstart: $(READY) ## train on real digits, load under a second backend
 	@$(BIN)/python tutorials/src/01_quickstart.py
@@ -66,6 +80,24 @@ slow: $(READY) ## train every architecture, run every tutorial (one backend)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow -rA
 	@OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow $(BIN)/python -m pytest \
 		-n $(JOBS) -m slow tests/test_tutorials.py -k '01 or 02 or 03 or 04'
+
+# In an environment of its own. JAX alone: the others' oldest versions are
+# checked by the tests of what is theirs.
+lowest: ## test on the oldest versions that pyproject.toml allows (JAX)
+	@$(PYTHON) -m venv $(VENV)-lowest
+	@$(VENV)-lowest/bin/python -m pip install --quiet --editable . \
+		$$($(PYTHON) .ci/lowest.py jax data viz) \
+		pytest pytest-timeout pytest-xdist pyyaml
+	@OMP_NUM_THREADS=1 KERAS_BACKEND=jax $(VENV)-lowest/bin/python -m pytest \
+		-n $(JOBS) -m 'not slow' tests/checkpoints tests/data tests/layers \
+		tests/models tests/recipes tests/training tests/test_arguments.py
+
+# Without a network to the lists pip-audit would find nothing and be content;
+# --strict makes that an error.
+audit: $(READY) ## look for known weaknesses in the packages of the lock
+	@$(PIP) pip-audit
+	@$(BIN)/python -m pip_audit --strict --no-deps --disable-pip \
+		--requirement requirements-dev.lock
 
 test-browser: $(VENV)/.browser ## run a tutorial and `explore` in Chromium
 	@$(BIN)/python -m pytest -m browser -rA tests/browser
@@ -114,7 +146,7 @@ $(VENV)/.docs: $(READY)
 	@touch $@
 
 clean: ## remove what make made, .venv included
-	rm -rf $(VENV) outputs tutorials/outputs build dist .pytest_cache \
+	rm -rf $(VENV) $(VENV)-lowest outputs tutorials/outputs build dist .pytest_cache \
 		.ruff_cache digits.keras tutorials/digits.keras \
 		docs/_made docs/api docs/tutorials docs/benchmarks docs/keras_vit \
 		docs/CHANGELOG.md docs/CONTRIBUTING.md docs/LICENSE
