@@ -135,3 +135,24 @@ def test_all_parts_leave_a_page(transfer, modules, tmp_path, monkeypatch, rng):
     }
     transfer.main()  # nothing is computed again
     assert path.read_text("utf-8") == text
+
+
+def test_a_leak_shows_in_the_page_of_the_soak(modules, tmp_path):
+    """A model leaves 2 kB, and every fourth a file; the first fifth, more."""
+    import soak
+
+    def sample(i):
+        memory = 100 + 10 * i / 1024 + (0 if i >= 200 else -50)
+        return [i, 5 * i, 50 * i, memory, 8 + 5 * i // 4, 3]
+
+    note = {"samples": [sample(i) for i in range(1001)], "versions": "JAX 1"}
+    found = soak.summary(note["samples"])
+    assert found["a_model"] == pytest.approx(2)
+    assert found["models"] == 5000 and found["minutes"] == 1000 / 60
+    # Sample 300 and those before and after 900.5, the middles of the first and
+    # of the last quarter of what follows the warm-up.
+    assert found["files"] == (8 + 375, 8 + 1125) and found["threads"] == (3, 3)
+    row = "| jax | 17 | 5,000 | 50,000 | 103 to 109 | +2 | 383 to 1133 | 3 to 3"
+    assert row in soak.page({"jax": note})
+    soak.draw({"jax": note}, tmp_path / "soak.svg")
+    assert "jax" in (tmp_path / "soak.svg").read_text("utf-8")
