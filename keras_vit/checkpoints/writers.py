@@ -21,7 +21,7 @@ def write_npz(path, arrays):
         path: path of the file.
         arrays: dict from key to array.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             for key, array in arrays.items():
                 # A date of its own would make equal weights unequal files.
@@ -40,16 +40,22 @@ def write_safetensors(path, arrays, metadata=None):
         arrays: dict from key to array.
         metadata: dict of strings for the header, or `None`.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    arrays = {key: np.ascontiguousarray(arrays[key]) for key in arrays}
-    with _replacing(path) as temporary:
-        save_file(arrays, temporary, metadata=metadata)
+    # Not `ascontiguousarray`, which gives a scalar an axis.
+    arrays = {key: np.asarray(arrays[key], order="C") for key in arrays}
+    with replacing(path) as temporary:
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:
+            # How it puts what the operating system says.
+            raise OSError(None, str(error)) from error
 
 
 def write_text(path, text):
     """Writes a text file, whole or not at all."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         pathlib.Path(temporary).write_text(text, encoding="utf-8")
 
 
@@ -114,12 +120,13 @@ def _lock(file):
 
 
 @contextlib.contextmanager
-def _replacing(path):
+def replacing(path):
     """Yields a name beside `path`, which takes its place at the end."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix too, by which Keras knows what to write.
     handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.name}.", dir=path.parent
+        prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
     )
     os.close(handle)
     try:
@@ -131,9 +138,21 @@ def _replacing(path):
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise OSError(
             error.errno, f"'{path}' could not be written: {error.strerror}"
         ) from error
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def _sync_folder(folder):
+    """Puts the name of a file on the disk, as `fsync` does its bytes."""
+    if os.name == "nt":
+        return  # Windows opens no folder
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

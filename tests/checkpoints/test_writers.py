@@ -37,3 +37,26 @@ def test_equal_weights_make_equal_files(tmp_path):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     assert one.read_bytes() == two.read_bytes()
     np.testing.assert_array_equal(np.load(one)["a/b"], np.arange(5.0))
+
+
+def test_a_full_disk_is_an_os_error_of_all_writers(tmp_path, monkeypatch):
+    """safetensors has an error of its own."""
+    import safetensors.numpy
+
+    def full(*args, **kwargs):
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match="weights.safetensors.*No space left"):
+        writers.write_safetensors(
+            tmp_path / "weights.safetensors", {"a": np.zeros(3)}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_scalars_stay_scalars(tmp_path):
+    import safetensors.numpy
+
+    path = tmp_path / "weights.safetensors"
+    writers.write_safetensors(path, {"a": np.float32(3)})
+    assert safetensors.numpy.load_file(path)["a"].shape == ()
