@@ -52,6 +52,7 @@ if typing.TYPE_CHECKING:
         export_checkpoint,
         load_checkpoint,
         presets,
+        save,
     )
     from keras_vit.costs import cost
     from keras_vit.data import (
@@ -102,6 +103,7 @@ __all__ = [
     "pretraining",
     "recipes",
     "resize",
+    "save",
     "segmentation_model",
     "serving",
     "training",
@@ -120,6 +122,7 @@ _ROOMS = {
         "export_checkpoint",
         "load_checkpoint",
         "presets",
+        "save",
     ),
     "costs": ("cost",),
     "data": ("ArrayDataset", "ImageFolder", "augmentation", "check_images"),

@@ -1,7 +1,8 @@
 """Where Keras leaves a gap: every private or overridden piece, in one place.
 
 What this library uses of Keras (3.15 and 3.16) without a promise of Keras
-stands here and in no other file. `PRIVATE` lists the names, and
+stands here and, for running models, in `keras_gaps_of_runs`, and in no other
+file. `PRIVATE` lists the names, and
 `tests/test_keras_gaps.py` says which of them the installed Keras lacks. Read
 this file first when a new Keras breaks something.
 
@@ -10,8 +11,6 @@ this file first when a new Keras breaks something.
   `training` as a tensor).
 - `without_inner_remat`: a scope recomputes parts inside of recomputed layers.
 - `flatten_layers`: there is no list of the layers inside of layers.
-- `jax_snapshot`: on JAX a `predict` that raises leaves a model without its
-  variables.
 - `current_distribution`: TensorFlow accepts a distribution and ignores it.
 - `serialize_part`: a nested layer is built on its own, under another path.
 - `OptimizerSteps`: clipping and update of all variables cannot be replaced;
@@ -27,8 +26,6 @@ from keras.dtype_policies import DTypePolicyMap, serialize
 PRIVATE = (
     ("keras.layers.Layer", "_flatten_layers"),
     ("keras.layers.Layer", "rematerialized_call"),
-    ("keras.Variable", "_value"),
-    ("keras.Model", "jax_state_sync"),
     ("keras.optimizers.Adam", "_get_variable_index"),
     ("keras.optimizers.Adam", "_clip_gradients"),
     ("keras.optimizers.Adam", "_backend_update_step"),
@@ -58,32 +55,6 @@ def current_distribution():
     if keras.backend.backend() != "jax":
         return None
     return keras.distribution.distribution()
-
-
-def jax_snapshot(model):
-    """Returns a function that gives a model on JAX its variables back.
-
-    Keras moves them out of the model while `fit`, `evaluate` and `predict`
-    run, and does not move them back if anything raises.
-
-    Args:
-        model: a `keras.Model`.
-
-    Returns:
-        A function without arguments, to call after something raised.
-    """
-    # References, not copies. A step that fails before it reaches the device
-    # leaves them valid; one that got there hands its state to the model.
-    variables = [*model.variables, *model.metrics_variables]
-    before = [(variable, variable.value) for variable in variables]
-
-    def restore():
-        model.jax_state_sync()
-        for variable, value in before:
-            if variable._value is None:
-                variable.assign(value)
-
-    return restore
 
 
 def serialize_part(layer):

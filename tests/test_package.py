@@ -30,6 +30,8 @@ FLOORS = (
     "extras",
     "_deprecation",
     "keras_gaps",
+    "keras_gaps_of_runs",
+    "threads",
     "preprocessing",
     "ops",
     "layers",

@@ -12,6 +12,7 @@ from keras_vit.checkpoints.export import export_checkpoint
 from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.load import load_checkpoint
 from keras_vit.checkpoints.presets import Preset, presets
+from keras_vit.checkpoints.saving import save
 from keras_vit.checkpoints.transport import DownloadError
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "export_checkpoint",
     "load_checkpoint",
     "presets",
+    "save",
 ]

@@ -15,6 +15,7 @@ from keras_vit.anatomy import Anatomy, preprocessing_of, weights_by_path
 from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs, formats, writers
 from keras_vit.preprocessing import Preprocessing, get
+from keras_vit.threads import beside_training
 
 FORMATS = ("official", "big_vision", "timm", "huggingface")
 POOLINGS = {
@@ -51,7 +52,8 @@ def export_checkpoint(
     Loading the file again gives back the same bits. A model that the other
     library could not compute (another activation or epsilon, registers in a
     format that has none) is refused: nothing is left out and nothing changed.
-    Every file takes its place whole or not at all.
+    Every file takes its place whole or not at all. Another thread may train the
+    model meanwhile.
 
     Args:
         model: a `keras.Model` made by `ViT`, or of the same layers under the
@@ -91,7 +93,9 @@ def export_checkpoint(
     _check_blocks(anatomy, format)
     _check_arithmetic(anatomy, format, form)
     _check_around(model, anatomy, format)
-    arrays = _arrays(model, anatomy, format, form)
+    arrays = beside_training(
+        model, lambda: _arrays(model, anatomy, format, form)
+    )
     if is_npz:
         writers.write_npz(path, arrays)
         return path

@@ -16,7 +16,9 @@ import keras
 import numpy as np
 
 from keras_vit.data.checks import check_batch, check_labels
-from keras_vit.keras_gaps import current_distribution, jax_snapshot
+from keras_vit.keras_gaps import current_distribution
+from keras_vit.keras_gaps_of_runs import jax_snapshot, sync_inside_of_run
+from keras_vit.threads import exclusive
 
 
 def predict(
@@ -30,6 +32,7 @@ def predict(
     """Runs `model.predict`, refusing bad input before Keras sees it.
 
     Under a `keras.distribution` on JAX, arrays may hold any number of images.
+    Threads may call it at once; on JAX, those of one model take turns.
 
     Args:
         model: a `keras.Model`.
@@ -47,6 +50,7 @@ def predict(
         ValueError: if an array is empty or has a shape that the model does
             not take. Whatever `model.predict` raises is raised; the model
             stays usable.
+        RuntimeError: on JAX, if another thread trains the model.
 
     Example:
 
@@ -231,15 +235,17 @@ def _keep_alive(model, method, *args, callbacks=None, **kwargs):
     """Calls a method of the model and, on JAX, repairs it if that raises."""
     if keras.backend.backend() != "jax":
         return method(*args, callbacks=callbacks, **kwargs)
-    restore = jax_snapshot(model)
     interrupt = _InterruptBetweenBatches()
     callbacks = [*_as_list(callbacks), interrupt]
-    try:
-        with interrupt:
-            return method(*args, callbacks=callbacks, **kwargs)
-    except BaseException:
-        restore()
-        raise
+    with exclusive(model):
+        sync_inside_of_run(model)
+        restore = jax_snapshot(model)
+        try:
+            with interrupt:
+                return method(*args, callbacks=callbacks, **kwargs)
+        except BaseException:
+            restore()
+            raise
 
 
 def _as_list(callbacks):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 
 import keras
 import numpy as np
@@ -141,23 +140,6 @@ def test_ctrl_c_during_a_step_leaves_the_model_alive(method, model, images):
     finally:
         signal.signal(signal.SIGINT, outside)
     answers(model, images, expected)
-
-
-def test_a_thread_may_predict(model, images):
-    """Faults case 43: signals are the main thread's alone."""
-    expected = model.predict(images, verbose=0)
-    results = []
-
-    def work():
-        results.append(keras_vit.predict(model, images, verbose=0))
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-        thread.join()
-    for result in results:
-        np.testing.assert_array_equal(result, expected)
-    assert len(results) == 2
 
 
 def test_one_bad_image_does_not_touch_the_others(model, images):
