@@ -2,8 +2,9 @@
 
 This page has what a first week needs. Everything else is one step down, in the
 room of what you are doing: `layers`, `models`, `checkpoints`, `resize`, `data`,
-`training`, `recipes`, `distribution`, `pretraining`, `transfer_learning`,
-`costs`, `introspection`, `plot`, `serving`, and `hub` for KerasHub.
+`training`, `recipes`, `callbacks`, `distribution`, `pretraining`,
+`transfer_learning`, `costs`, `introspection`, `plot`, `serving`, and `hub` for
+KerasHub.
 
 Rooms are read when they are first used. Those of the first import hold all that
 Keras must know by name before it opens a `.keras` file.
@@ -35,6 +36,7 @@ from keras_vit.variants import Variant
 
 if typing.TYPE_CHECKING:
     from keras_vit import (
+        callbacks,
         checkpoints,
         costs,
         data,
@@ -76,6 +78,7 @@ __all__ = [
     "Variant",
     "ViT",
     "augmentation",
+    "callbacks",
     "change_resolution",
     "check_images",
     "checkpoints",
@@ -116,6 +119,7 @@ __version__ = "0.1.0"
 
 # Names of this page, by the room that has them.
 _ROOMS = {
+    "callbacks": (),
     "checkpoints": (
         "CheckpointError",
         "decode_predictions",

@@ -159,44 +159,6 @@ def test_dropout_and_augmentation_train(data):
     assert history["loss"][-1] < 0.9 * history["loss"][0]
 
 
-def test_backup_and_restore_resumes_where_it_stopped(data, tmp_path):
-    """Two epochs, a crash, two more: the weights of four epochs in one go."""
-
-    class Crash(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise InterruptedError("killed")
-
-    def build():
-        keras.utils.set_random_seed(1)
-        variant = keras_vit.Variant(1, 16, 32, 2, patch_size=4)
-        model = keras_vit.ViT(variant, image_size=8, num_classes=CLASSES)
-        model.compile(**recipe(epochs=4), **EAGER)
-        return model
-
-    def fit(model, *callbacks):
-        model.fit(
-            **as_arrays(*data),
-            shuffle=False,
-            epochs=4,
-            verbose=0,
-            callbacks=list(callbacks),
-        )
-
-    whole = build()
-    fit(whole)
-    backup = str(tmp_path / "backup")
-    with pytest.raises(InterruptedError):
-        fit(build(), keras.callbacks.BackupAndRestore(backup), Crash())
-    resumed = build()
-    fit(resumed, keras.callbacks.BackupAndRestore(backup))
-    assert int(to_numpy(resumed.optimizer.iterations)) == 16
-    for given, expected in zip(resumed.weights, whole.weights):
-        np.testing.assert_allclose(
-            to_numpy(given), to_numpy(expected), atol=1e-6
-        )
-
-
 def test_a_saved_model_goes_on_training(data, model, tmp_path):
     """Optimizer, schedule and exclusions from weight decay are in the file."""
     model.compile(**recipe())

@@ -45,6 +45,7 @@ FLOORS = (
     "serving",
     "distribution",
     "training",
+    "callbacks",
     "pretraining",
     "recipes",
     "costs",

@@ -26,9 +26,10 @@ class ArrayDataset(keras.utils.PyDataset):
     `shuffle=False` to `fit`, which otherwise shuffles the batches of a
     `PyDataset` once more, from an unseeded generator.
 
-    `epoch` counts by itself. For a training that resumes, or continues with
+    `epoch` counts by itself. For a training that continues with
     `initial_epoch`, add `epoch_callback()`, which sets Keras' number of the
-    epoch; a resumed run then sees what an uninterrupted one would have seen.
+    epoch; the run then sees what one without a break would have seen.
+    `keras_vit.callbacks.Resume` does that too, and goes on within an epoch.
 
     Args:
         images: array of shape `(num_images, height, width, channels)`, or
@@ -105,7 +106,9 @@ class ArrayDataset(keras.utils.PyDataset):
                 f"`batch_size`. Received: len(images)={len(images)}, "
                 f"batch_size={batch_size}"
             )
-        self._order = (None, None)
+        # `keras_vit.callbacks.Resume` lets an epoch begin within.
+        self.first_batch = 0
+        self._order = self._zeros = (None, None)
         # Worker threads share the state of random layers.
         self._lock = threading.Lock()
 
@@ -119,6 +122,8 @@ class ArrayDataset(keras.utils.PyDataset):
             raise IndexError(
                 f"`index` must be in [0, {len(self)}). Received: index={index}"
             )
+        if index < self.first_batch:
+            return self._stand_in()
         epoch = self.epoch
         start = index * self.batch_size
         rows = self._permutation(epoch)[start : start + self.batch_size]
@@ -163,6 +168,14 @@ class ArrayDataset(keras.utils.PyDataset):
             self.epoch = epoch
 
         return keras.callbacks.LambdaCallback(on_epoch_begin=set_epoch)
+
+    def _stand_in(self):
+        """A batch of zeros for one that nobody will look at."""
+        key = (self.epoch, self.first_batch)
+        if self._zeros[0] != key:
+            batch = self[self.first_batch]
+            self._zeros = (key, tuple(np.zeros_like(part) for part in batch))
+        return self._zeros[1]
 
     def _permutation(self, epoch):
         cached, order = self._order

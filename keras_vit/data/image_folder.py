@@ -41,7 +41,7 @@ class ImageFolder(ArrayDataset):
 
     Order and augmentation are those of `ArrayDataset`: they depend on `seed`
     and the number of the epoch alone. Give `fit` `shuffle=False`, and
-    `epoch_callback()` if a training resumes.
+    `keras_vit.callbacks.Resume` if a training may be killed.
 
     Args:
         directory: folder with one folder for each class. Images in folders
