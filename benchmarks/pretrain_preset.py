@@ -106,11 +106,8 @@ def main():
         validation_data=(images[held_out], one_hot(labels[held_out])),
         callbacks=[
             Minutes(),
-            keras.callbacks.BackupAndRestore(
-                folder / "state", double_checkpoint=True
-            ),
-            train.epoch_callback(),
             keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            keras_vit.callbacks.Resume(folder / "state"),
         ],
         verbose=2,
     )

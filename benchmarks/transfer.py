@@ -74,10 +74,7 @@ def masked(images, epochs, folder, dtype=None):
         epochs=epochs,
         shuffle=False,
         callbacks=[
-            keras.callbacks.BackupAndRestore(
-                folder / "masked" / "state", double_checkpoint=True
-            ),
-            data.epoch_callback(),
+            keras_vit.callbacks.Resume(folder / "masked" / "state"),
         ],
         verbose=2,
     ).history
