@@ -10,30 +10,88 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_vit.arguments import Shape, check_pair, check_positive, check_rank
+from keras_vit.arguments import (
+    Shape,
+    check_above_zero,
+    check_choice,
+    check_pair,
+    check_positive,
+    check_rank,
+)
 from keras_vit.keras_gaps import Layer, without_inner_remat
 from keras_vit.layers.group_norm import GroupNorm
-from keras_vit.layers.standardized_conv import StandardizedConv2D
+from keras_vit.layers.standardized_conv import (
+    FORMS,
+    Form,
+    StandardizedConv2D,
+)
 from keras_vit.ops.norms import GROUPS
 
 # The forms of the hybrids' trunk and of BiT's files. Every detail differs.
-POST_ACTIVATION = {"padding": "same", "epsilon": 1e-5}
-PRE_ACTIVATION = {
-    "padding": "symmetric",
-    "epsilon": 1e-10,
-    "epsilon_in": "variance",
+PADDINGS = {False: "same", True: "symmetric"}
+POST_ACTIVATION = {
+    "epsilon": 1e-6,
+    "kernel_epsilon": 1e-5,
+    "kernel_epsilon_in": "deviation",
 }
+PRE_ACTIVATION = {
+    "epsilon": 1e-5,
+    "kernel_epsilon": 1e-10,
+    "kernel_epsilon_in": "variance",
+}
+
+
+def trunk_arithmetic(
+    preactivation: bool = False, **given: float | str | None
+) -> dict[str, Any]:
+    """Returns the epsilons of a ResNet: those given, else those of its form.
+
+    Args:
+        preactivation: the form.
+        **given: `epsilon`, `kernel_epsilon` and `kernel_epsilon_in`, see
+            `ResidualUnit`.
+    """
+    form = PRE_ACTIVATION if preactivation else POST_ACTIVATION
+    return form | {
+        name: value for name, value in given.items() if value is not None
+    }
+
+
+def trunk_conv(
+    name: str,
+    filters: int,
+    kernel_size: int,
+    strides: int | tuple[int, int] = 1,
+    *,
+    preactivation: bool,
+    dtype: Any,
+    **arithmetic: Any,
+) -> StandardizedConv2D:
+    """Returns a convolution of a ResNet."""
+    arithmetic = trunk_arithmetic(preactivation, **arithmetic)
+    return StandardizedConv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding=PADDINGS[preactivation],
+        epsilon=arithmetic["kernel_epsilon"],
+        epsilon_in=arithmetic["kernel_epsilon_in"],
+        name=name,
+        dtype=dtype,
+    )
 
 
 def trunk_norm(
     name: str,
+    gamma: str | keras.initializers.Initializer = "ones",
+    *,
     preactivation: bool,
     dtype: Any,
-    gamma: str | keras.initializers.Initializer = "ones",
+    **arithmetic: Any,
 ) -> GroupNorm:
     """Returns the group norm of a ResNet, over 32 groups."""
     return GroupNorm(
-        epsilon=1e-5 if preactivation else 1e-6,
+        epsilon=trunk_arithmetic(preactivation, **arithmetic)["epsilon"],
         gamma_initializer=gamma,
         name=name,
         dtype=dtype,
@@ -63,6 +121,13 @@ class ResidualUnit(Layer):
         strides: steps of the 3x3 convolution down and across; an int stands
             for both.
         preactivation: whether norms come before the convolutions.
+        epsilon: of the norms. Defaults to that of the form, 1e-6 in the
+            official hybrids and 1e-5 in BiT; 1e-5 in timm's hybrids.
+        kernel_epsilon: of the standardised kernels, likewise: 1e-5, 1e-10;
+            1e-8 in timm.
+        kernel_epsilon_in: what `kernel_epsilon` is added to, `"deviation"` in
+            the official hybrids, `"variance"` in BiT and timm. Defaults as
+            `epsilon`.
 
     Call arguments:
         maps: tensor of shape `(batch, height, width, channels)`.
@@ -86,6 +151,9 @@ class ResidualUnit(Layer):
         filters: int,
         strides: int | tuple[int, int] = 1,
         preactivation: bool = False,
+        epsilon: float | None = None,
+        kernel_epsilon: float | None = None,
+        kernel_epsilon_in: Form | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -97,6 +165,15 @@ class ResidualUnit(Layer):
             )
         self.strides = check_pair("strides", strides)
         self.preactivation = bool(preactivation)
+        if epsilon is not None:
+            check_above_zero("epsilon", epsilon)
+        if kernel_epsilon is not None:
+            check_above_zero("kernel_epsilon", kernel_epsilon)
+        if kernel_epsilon_in is not None:
+            check_choice("kernel_epsilon_in", kernel_epsilon_in, FORMS)
+        self.epsilon = epsilon
+        self.kernel_epsilon = kernel_epsilon
+        self.kernel_epsilon_in = kernel_epsilon_in
 
     def build(self, input_shape: Shape) -> None:
         check_rank(self, input_shape, 4, "a batch of feature maps")
@@ -132,18 +209,19 @@ class ResidualUnit(Layer):
                 self.norm_proj.build((*input_shape[:3], outer))
 
     def _conv(self, name, filters, kernel_size, strides=1):
-        form = PRE_ACTIVATION if self.preactivation else POST_ACTIVATION
-        return StandardizedConv2D(
-            filters,
-            kernel_size,
-            strides,
-            name=name,
-            dtype=self.dtype_policy,
-            **form,
-        )
+        return trunk_conv(name, filters, kernel_size, strides, **self._form())
 
     def _norm(self, name, gamma="ones"):
-        return trunk_norm(name, self.preactivation, self.dtype_policy, gamma)
+        return trunk_norm(name, gamma, **self._form())
+
+    def _form(self):
+        return {
+            "preactivation": self.preactivation,
+            "epsilon": self.epsilon,
+            "kernel_epsilon": self.kernel_epsilon,
+            "kernel_epsilon_in": self.kernel_epsilon_in,
+            "dtype": self.dtype_policy,
+        }
 
     def call(self, maps: Any) -> Any:
         if self.preactivation:
@@ -160,12 +238,11 @@ class ResidualUnit(Layer):
         return ops.relu(around + self.norm3(self.conv3(x)))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        form = PRE_ACTIVATION if self.preactivation else POST_ACTIVATION
         strided = StandardizedConv2D(
             4 * self.filters,
             3,
             self.strides,
-            padding=form["padding"],
+            padding=PADDINGS[self.preactivation],
         )
         return strided.compute_output_shape(input_shape)
 
@@ -175,4 +252,7 @@ class ResidualUnit(Layer):
             "filters": self.filters,
             "strides": self.strides,
             "preactivation": self.preactivation,
+            "epsilon": self.epsilon,
+            "kernel_epsilon": self.kernel_epsilon,
+            "kernel_epsilon_in": self.kernel_epsilon_in,
         }

@@ -11,12 +11,8 @@ import keras
 
 from keras_vit.anatomy import TO_CHANNELS_LAST
 from keras_vit.keras_gaps import without_inner_remat
-from keras_vit.layers import ResidualUnit, StandardizedConv2D
-from keras_vit.layers.residual_unit import (
-    POST_ACTIVATION,
-    PRE_ACTIVATION,
-    trunk_norm,
-)
+from keras_vit.layers import ResidualUnit
+from keras_vit.layers.residual_unit import trunk_conv, trunk_norm
 from keras_vit.models.ends import (
     check_arguments,
     choose_preprocessing,
@@ -30,7 +26,14 @@ from keras_vit.variants import check_stages, parse_resnet, root_width
 
 
 def resnet_trunk(
-    x, stages, width_factor=1.0, *, preactivation=False, data_format, dtype
+    x,
+    stages,
+    width_factor=1.0,
+    *,
+    preactivation=False,
+    data_format,
+    dtype,
+    **arithmetic,
 ):
     """Applies stem and stages to images, as layers of a functional model.
 
@@ -41,6 +44,7 @@ def resnet_trunk(
         preactivation: whether norms stand in front of the convolutions.
         data_format: of the images.
         dtype: dtype policy of all layers.
+        **arithmetic: epsilons, as `ResidualUnit` takes them.
 
     Returns:
         The feature map of the last stage, channels last, a
@@ -52,21 +56,15 @@ def resnet_trunk(
         x = keras.layers.Permute((2, 3, 1), name=TO_CHANNELS_LAST, dtype=dtype)(
             x
         )
-    x = StandardizedConv2D(
-        width,
-        7,
-        strides=2,
-        name="root_conv",
-        dtype=dtype,
-        **(PRE_ACTIVATION if preactivation else POST_ACTIVATION),
-    )(x)
+    form = {"preactivation": preactivation, "dtype": dtype, **arithmetic}
+    x = trunk_conv("root_conv", width, 7, strides=2, **form)(x)
     if preactivation:
         # Zeros around the map take part in the maximum there.
         x = keras.layers.ZeroPadding2D(
             1, data_format="channels_last", name="root_pad", dtype=dtype
         )(x)
     else:
-        x = trunk_norm("root_norm", preactivation, dtype)(x)
+        x = trunk_norm("root_norm", **form)(x)
         x = keras.layers.Activation("relu", name="root_relu", dtype=dtype)(x)
     x = keras.layers.MaxPooling2D(
         3,
@@ -81,9 +79,8 @@ def resnet_trunk(
             x = ResidualUnit(
                 width * 2 ** (stage - 1),
                 strides=2 if stage > 1 and unit == 1 else 1,
-                preactivation=preactivation,
                 name=f"stage{stage}_unit{unit}",
-                dtype=dtype,
+                **form,
             )(x)
         x = identity(f"stage{stage}", dtype)(x)
     return x
@@ -182,7 +179,7 @@ def ResNet(
         dtype=dtype,
     )
     if preactivation:
-        x = trunk_norm("final_norm", preactivation, dtype)(x)
+        x = trunk_norm("final_norm", preactivation=True, dtype=dtype)(x)
         x = keras.layers.Activation("relu", name="final_relu", dtype=dtype)(x)
     x = keras.layers.GlobalAveragePooling2D(
         data_format="channels_last", name="pooling", dtype=dtype

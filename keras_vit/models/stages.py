@@ -17,6 +17,7 @@ from keras_vit.layers import (
     TransformerBlock,
 )
 from keras_vit.layers.position import POSITIONS as ADDED_POSITIONS
+from keras_vit.layers.residual_unit import trunk_arithmetic
 from keras_vit.models.ends import identity
 from keras_vit.ops.norms import EPSILON
 from keras_vit.preprocessing import INCEPTION
@@ -32,6 +33,7 @@ DEFAULTS = {
     "num_classes": 1000,
     "activation": "gelu_tanh",
     "epsilon": EPSILON,
+    "trunk": {},
     "preprocessing": INCEPTION,
 }
 
@@ -83,6 +85,23 @@ def check_nothing_is_void(given):
             )
 
 
+def check_trunk(trunk, variant):
+    """Raises unless these are epsilons of a ResNet, and there is one."""
+    if trunk is None:
+        return
+    known = trunk_arithmetic()
+    if not isinstance(trunk, dict) or trunk.keys() - known.keys():
+        raise ValueError(
+            f"`trunk` must be a dict with some of {', '.join(known)}. "
+            f"Received: trunk={trunk!r}"
+        )
+    if variant.stages is None:
+        raise ValueError(
+            "`trunk` must not be given where nothing reads it: there is no "
+            f"ResNet under {variant}. Received: trunk={trunk!r}"
+        )
+
+
 # The defaults of the arguments that can be void.
 UNSET = {
     "activation": None,
@@ -104,8 +123,8 @@ def settle(weights, variant, defaults, **arguments):
         weights: what a builder was given as `weights`, or `None`.
         variant: name of the variant, for presets.
         defaults: dict with what holds where the checkpoint does not say.
-        **arguments: what the builder was given; `"auto"` and `None` for
-            `activation` and `epsilon` are replaced. `image_size` and
+        **arguments: what the builder was given; `"auto"`, and `None` for
+            `activation`, `epsilon` and `trunk`, are replaced. `image_size` and
             `num_classes` are checked before anything is downloaded.
 
     Returns:
@@ -123,7 +142,7 @@ def settle(weights, variant, defaults, **arguments):
         checkpoint = Checkpoint.locate(weights, variant=variant)
         facts = defaults | checkpoint.facts(arguments.get("activation"))
     for name, value in arguments.items():
-        open_ = value is None and name in ("activation", "epsilon")
+        open_ = value is None and name in ("activation", "epsilon", "trunk")
         if value == "auto" or open_:
             arguments[name] = facts[name]
     return checkpoint, *arguments.values()

@@ -52,6 +52,7 @@ def ViT(
     norm: Literal["layer", "rms"] = "layer",
     final_norm: bool = True,
     norm_after_pooling: bool = False,
+    trunk: dict[str, float | str] | None = None,
     patch_encoder: keras.layers.Layer | None = None,
     block: Callable[[int], keras.layers.Layer] | None = None,
     weights: str | os.PathLike | None = None,
@@ -124,6 +125,11 @@ def ViT(
             none.
         norm_after_pooling: whether the last layer norm follows the pooling,
             as timm's `fc_norm`, in place of `encoder_norm`.
+        trunk: in a hybrid, the epsilons of its ResNet where they are not the
+            official ones: a dict with some of `epsilon`, `kernel_epsilon` and
+            `kernel_epsilon_in`, see `ResidualUnit`. Defaults as `activation`,
+            else to `{}`. For weights of timm, `{"epsilon": 1e-5,
+            "kernel_epsilon": 1e-8, "kernel_epsilon_in": "variance"}`.
         patch_encoder: a layer in place of the `PatchEncoder` made of the
             arguments above.
         block: a function from the index of a block, 0 to `num_layers - 1`,
@@ -179,6 +185,7 @@ def ViT(
     check_rate("stochastic_depth", stochastic_depth)
     label = variant if isinstance(variant, str) else "custom"
     variant = parse_variant(variant)
+    stages.check_trunk(trunk, variant)
     preprocessing = choose_preprocessing(preprocessing, include_rescaling)
     (
         checkpoint,
@@ -187,6 +194,7 @@ def ViT(
         num_classes,
         activation,
         epsilon,
+        trunk,
     ) = stages.settle(
         weights,
         label,
@@ -196,6 +204,7 @@ def ViT(
         num_classes=num_classes,
         activation=activation,
         epsilon=epsilon,
+        trunk=trunk,
     )
     image_size, data_format, dtype = check_arguments(
         image_size, num_classes, data_format, dtype
@@ -238,6 +247,7 @@ def ViT(
             variant.width_factor,
             data_format=data_format,
             dtype=dtype,
+            **trunk,
         )
         data_format = "channels_last"
     x = Patches(

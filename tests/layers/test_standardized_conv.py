@@ -96,18 +96,25 @@ def group_norm(x, gamma, beta, epsilon):
     return grouped.reshape(x.shape) * gamma + beta
 
 
+# Of the form, unless others are given: of the norms, then of the kernels.
+EPSILONS = {
+    False: (1e-6, 1e-5, "deviation"),
+    True: (1e-5, 1e-10, "variance"),
+}
+
+
 @pytest.mark.parametrize("preactivation", [False, True])
-def test_residual_unit(preactivation, rng):
-    unit = ResidualUnit(32, preactivation=preactivation)
+@pytest.mark.parametrize("given", [None, (0.3, 0.2, "variance")])
+def test_residual_unit(preactivation, given, rng):
+    epsilon, kernel_epsilon, form = given or EPSILONS[preactivation]
+    unit = ResidualUnit(32, 1, preactivation, *(given or ()))
     image = rng.normal(size=(5, 4, 64)).astype("float32")
     unit(image[None])
     randomize(unit, rng)
-    epsilon = 1e-5 if preactivation else 1e-6
 
     def conv(name, x):
         layer = getattr(unit, name)
-        form = "variance" if preactivation else "deviation"
-        kernel = standardized(to_numpy(layer.kernel), layer.epsilon, form)
+        kernel = standardized(to_numpy(layer.kernel), kernel_epsilon, form)
         margin = kernel.shape[0] // 2
         return convolved(x, kernel, (1, 1), margin, margin)
 
@@ -157,6 +164,13 @@ def test_a_unit_begins_as_a_detour_that_adds_nothing(rng):
         ),
         (ResidualUnit, {"filters": 48}, "multiple of 32.*filters=48"),
         (ResidualUnit, {"filters": 32, "strides": 0}, "strides=0"),
+        (ResidualUnit, {"filters": 32, "epsilon": 0}, "epsilon=0"),
+        (ResidualUnit, {"filters": 32, "kernel_epsilon": -1}, "epsilon=-1"),
+        (
+            ResidualUnit,
+            {"filters": 32, "kernel_epsilon_in": "mean"},
+            "kernel_epsilon_in='mean'",
+        ),
     ],
 )
 def test_bad_arguments(layer, arguments, message):
