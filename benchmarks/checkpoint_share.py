@@ -144,6 +144,10 @@ def randomize(module, seed=0):
                 value += 1
             if "gamma" in name or "lambda" in name:
                 value += 0.5
+            if name.endswith("norm3.weight"):
+                # Else the rounding of 16 residual units, which grows from one
+                # to the next, is more than the tolerance in timm itself.
+                value -= 0.7
             parameter.copy_(value)
     return module.eval()
 

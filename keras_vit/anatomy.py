@@ -6,6 +6,7 @@ that it works on models of your own layers too. The questions and the words of
 the errors stand here, and nowhere else.
 """
 
+import collections
 import re
 
 import keras
@@ -17,15 +18,18 @@ from keras_vit.layers import (
     MLP,
     AttentionPooling,
     AveragePooling,
+    GroupNorm,
     LayerNorm,
     PatchEncoder,
     Patches,
     PixelNormalization,
     RMSNorm,
+    StandardizedConv2D,
     TokenPooling,
     TransformerBlock,
 )
 from keras_vit.preprocessing import Preprocessing
+from keras_vit.variants import stride_of
 
 # The name of a block in every model of this library.
 BLOCK_NAME = re.compile(r"block_\d+")
@@ -230,6 +234,45 @@ def pooling_of(model):
     return kinds.get(type(found[0])) if found else None
 
 
+def trunks_of(model):
+    """Returns the epsilons of the ResNet of a model.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        A list of dicts, as `ResidualUnit` takes them: none without a ResNet,
+        several if its parts differ.
+    """
+    norms = {x.epsilon for x in find_layers(model, GroupNorm)}
+    kernels = {
+        (x.epsilon, x.epsilon_in)
+        for x in find_layers(model, StandardizedConv2D)
+    }
+    return [
+        {
+            "epsilon": norm,
+            "kernel_epsilon": kernel,
+            "kernel_epsilon_in": form,
+        }
+        for norm in sorted(norms)
+        for kernel, form in sorted(kernels)
+    ]
+
+
+def stages_of(weights):
+    """Returns the units in each stage of the ResNet of a hybrid, or `None`.
+
+    Args:
+        weights: dict with the paths of its weights.
+    """
+    if "root_conv/kernel" not in weights:
+        return None
+    found = map(re.compile(r"stage(\d+)_unit\d+/conv1/kernel").match, weights)
+    count = collections.Counter(int(match[1]) for match in found if match)
+    return tuple(count[stage] for stage in sorted(count))
+
+
 class Anatomy:
     """The sizes of a model, read off its layers.
 
@@ -256,6 +299,10 @@ class Anatomy:
         kernel = weights["patch_encoder/projection/kernel"]
         height, width = self.patch_size
         self.num_channels = kernel.shape[0] // (height * width)
+        if "root_conv/kernel" in weights:
+            *_, self.num_channels, self.root_width = weights[
+                "root_conv/kernel"
+            ].shape
         head = weights.get("head/kernel")
         self.num_classes = None if head is None else head.shape[-1]
         pre_logits = weights.get("pre_logits/kernel")
@@ -264,6 +311,8 @@ class Anatomy:
         )
         self.preprocessing = preprocessing_of(model)
         self.norm_after_pooling = "pooling_norm/gamma" in weights
+        self.stages = stages_of(weights)
+        self.trunks = trunks_of(model)
         positions = getattr(self.encoder, "position_embedding", None)
         self.grid_size = None if positions is None else positions.grid_size
         self.pooling = pooling_of(model)
@@ -271,6 +320,8 @@ class Anatomy:
     @property
     def image_size(self):
         """Height and width of the images that the position table is for."""
+        stride = 1 if self.stages is None else stride_of(self.stages)
         return [
-            cells * edge for cells, edge in zip(self.grid_size, self.patch_size)
+            cells * edge * stride
+            for cells, edge in zip(self.grid_size, self.patch_size)
         ]

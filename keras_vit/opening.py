@@ -184,6 +184,7 @@ def build(
         norm=d.norm,
         final_norm=d.final_norm,
         norm_after_pooling=d.norm_after_pooling,
+        trunk=d.trunk or None,
         patch_encoder=layers.PatchEncoder(
             d.variant.hidden_dim, **d.patch_encoder, **common
         ),

@@ -7,7 +7,8 @@ attention, images of other statistics.
 
 import numpy as np
 
-from keras_vit.anatomy import arithmetic_of, preprocessing_of
+from keras_vit.anatomy import arithmetic_of, preprocessing_of, trunks_of
+from keras_vit.layers.residual_unit import trunk_arithmetic
 
 
 def arithmetic_problems(model, form, checkpoint, description, pooling=True):
@@ -53,7 +54,20 @@ def arithmetic_problems(model, form, checkpoint, description, pooling=True):
                 f"model has {values}. Build it with `{name}={value!r}`, or "
                 "pass `check_numerics=False`."
             )
+    if description is not None:
+        problems += _problems_with_trunk(model, form, description)
     return problems + _problems_with_pixels(preprocessing_of(model), stated)
+
+
+def _problems_with_trunk(model, form, description):
+    right = trunk_arithmetic(**description.trunk)
+    return [
+        f"weights of {form.name} are made for a ResNet of {right}, the model "
+        f"has one of {given}. Build it with `trunk={description.trunk}`, or "
+        "pass `check_numerics=False`."
+        for given in trunks_of(model)
+        if given != right
+    ]
 
 
 def _problems_with_pixels(own, stated):

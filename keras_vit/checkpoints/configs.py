@@ -19,6 +19,18 @@ ACTIVATIONS = {
     "gelu_tanh": "gelu_tanh",
 }
 
+# The architecture of timm, and its first convolution, by the units in each
+# stage of the ResNet. One of any size will do: every argument that differs is
+# given.
+TIMM_PLAIN = ("vit_base_patch16_224", "patch_embed.proj")
+_STEM = "patch_embed.backbone.stem.conv"
+TIMM_HYBRIDS = {
+    (): ("vit_tiny_r_s16_p8_224", "patch_embed.backbone.conv"),
+    (2, 2, 2, 2): ("vit_small_r26_s32_224", _STEM),
+    (3, 4, 9): ("vit_base_r50_s16_224", _STEM),
+    (3, 4, 6, 3): ("vit_large_r50_s32_224", _STEM),
+}
+
 # Pillow's numbers.
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
@@ -81,9 +93,9 @@ def _read_json(path):
 def for_timm(anatomy):
     """Returns the `config.json` by which `timm.create_model` opens weights."""
     height, width = anatomy.image_size
+    architecture, first = TIMM_HYBRIDS.get(anatomy.stages, TIMM_PLAIN)
     return {
-        # Any size of its class: every argument that differs is given.
-        "architecture": "vit_base_patch16_224",
+        "architecture": architecture,
         "num_classes": anatomy.num_classes or 0,
         "num_features": anatomy.hidden_dim,
         "pretrained_cfg": {
@@ -92,7 +104,7 @@ def for_timm(anatomy):
             "num_classes": anatomy.num_classes or 0,
             **_advice(anatomy),
             **_statistics(anatomy, "mean", "std"),
-            "first_conv": "patch_embed.proj",
+            "first_conv": first,
             "classifier": "head",
         },
         "model_args": {

@@ -31,6 +31,7 @@ class Description:
         norm: kind of the norms, `"layer"` or `"rms"`.
         final_norm: whether a norm follows the blocks.
         norm_after_pooling: whether it follows the pooling too.
+        trunk: epsilons of the ResNet of a hybrid, as `ViT` takes them.
         patch_encoder: further arguments of `PatchEncoder`.
         attention: further arguments of the attention, and under `"layer"` its
             class, `"SelfAttention"` if there is none.
@@ -55,6 +56,7 @@ class Description:
     norm: str = "layer"
     final_norm: bool = True
     norm_after_pooling: bool = False
+    trunk: dict = dataclasses.field(default_factory=dict)
     patch_encoder: dict = dataclasses.field(default_factory=dict)
     attention: dict = dataclasses.field(default_factory=dict)
     mlp: dict = dataclasses.field(default_factory=dict)
@@ -91,6 +93,7 @@ class Description:
             ("norm", "layer"),
             ("final_norm", True),
             ("norm_after_pooling", False),
+            ("trunk", {}),
         ):
             if getattr(self, name) != default:
                 own[name] = repr(getattr(self, name))

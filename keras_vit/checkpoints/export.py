@@ -14,8 +14,11 @@ import numpy as np
 from keras_vit.anatomy import Anatomy, preprocessing_of, weights_by_path
 from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs, formats, writers
+from keras_vit.checkpoints.formats.timm_describe import TRUNK as TIMM_TRUNK
+from keras_vit.layers.residual_unit import trunk_arithmetic
 from keras_vit.preprocessing import Preprocessing, get
 from keras_vit.threads import beside_training
+from keras_vit.variants import ROOT_WIDTH
 
 FORMATS = ("official", "big_vision", "timm", "huggingface")
 POOLINGS = {
@@ -52,6 +55,9 @@ def export_checkpoint(
     Loading the file again gives back the same bits. A model that the other
     library could not compute (another activation or epsilon, registers in a
     format that has none) is refused: nothing is left out and nothing changed.
+    timm has hybrids with the ResNets of its own names, and with its own
+    `trunk`, see `ViT`.
+
     Every file takes its place whole or not at all. Another thread may train the
     model meanwhile.
 
@@ -93,6 +99,7 @@ def export_checkpoint(
     _check_blocks(anatomy, format)
     _check_arithmetic(anatomy, format, form)
     _check_around(model, anatomy, format)
+    _check_trunk(anatomy, format)
     arrays = beside_training(
         model, lambda: _arrays(model, anatomy, format, form)
     )
@@ -241,6 +248,33 @@ def _check_around(model, anatomy, format):
         )
 
 
+def _check_trunk(anatomy, format):
+    """Raises if the ResNet of a hybrid is none that the format knows."""
+    if anatomy.stages is None or format == "huggingface":
+        return  # Hugging Face has no names for one.
+    own = TIMM_TRUNK if format == "timm" else {}
+    right = trunk_arithmetic(**own)
+    for given in anatomy.trunks:
+        if given != right:
+            raise ValueError(
+                f"The format {format!r} has ResNets of {right} alone: "
+                f"`ViT(..., trunk={own})`. Received: trunk={given}"
+            )
+    if format != "timm":
+        return
+    known = ", ".join(map(str, configs.TIMM_HYBRIDS))
+    if anatomy.stages not in configs.TIMM_HYBRIDS:
+        raise ValueError(
+            f"The format 'timm' has ResNets of the stages {known} alone. "
+            f"Received: stages={anatomy.stages}"
+        )
+    if anatomy.root_width != ROOT_WIDTH:
+        raise ValueError(
+            f"The format 'timm' has ResNets of {ROOT_WIDTH} channels in the "
+            f"stem alone. Received: {anatomy.root_width}"
+        )
+
+
 def _check_arithmetic(anatomy, format, form):
     activations = {"gelu_tanh"}
     if format in ("timm", "huggingface"):
@@ -294,7 +328,7 @@ def _arrays(model, anatomy, format, form):
                 continue
             values = [weights[path] for path in paths]
             array = rule.layout.write(values, anatomy.patch_size)
-            arrays[_with_prefix(key, form, anatomy)] = array
+            arrays[_as_written(key, form, anatomy)] = array
             for path in paths:
                 del left[path]
     if left:
@@ -321,7 +355,10 @@ def _table(table, anatomy, format):
     return table
 
 
-def _with_prefix(key, form, anatomy):
+def _as_written(key, form, anatomy):
+    """The key that stands for a rule's in the network at hand."""
+    if form is formats.TIMM and anatomy.stages == ():
+        return key.replace(".backbone.stem.", ".backbone.")
     # `ViTForImageClassification` has the backbone under a name of its own.
     if form is not formats.HUGGING_FACE or anatomy.num_classes is None:
         return key

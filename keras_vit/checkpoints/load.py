@@ -284,8 +284,9 @@ class Checkpoint:
             activation: what the caller says it is, or `None`.
 
         Returns:
-            A dict with `activation` and `epsilon`, and with `image_size`,
-            `num_classes` and `preprocessing` as far as they are known.
+            A dict with `activation` and `epsilon`, and with `trunk`,
+            `image_size`, `num_classes` and `preprocessing` as far as they are
+            known.
         """
         form = self.format()
         facts = {
@@ -306,6 +307,7 @@ class Checkpoint:
             for name in (
                 "activation",
                 "epsilon",
+                "trunk",
                 "image_size",
                 "num_classes",
                 "preprocessing",

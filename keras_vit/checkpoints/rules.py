@@ -1,8 +1,9 @@
 """What a rule says: a key of a file, the weights it holds, how they lie there.
 
 A rule is one row: a key in the file, the weight paths it belongs to, and how
-the array is laid out. `{i}` stands for an index, here and there. Rules read
-both ways: a checkpoint is loaded and exported with the same. `names` has the
+the array is laid out. `{i}` stands for an index, here and there; `{I}` for the
+same one counted from 1, where the other side counts from 0. Rules read both
+ways: a checkpoint is loaded and exported with the same. `names` has the
 tables, one for each library; left out here is what any library calls a weight.
 """
 
@@ -94,6 +95,15 @@ PATCHES_OIHW = Layout(
 )
 
 
+# Convolutions over feature maps: `(height, width, in, out)` here,
+# `(out, in, height, width)` in PyTorch.
+OIHW = Layout(
+    shape=lambda shapes, patch: tuple(shapes[0][axis] for axis in (3, 2, 0, 1)),
+    read=lambda array, shapes: [array.transpose(2, 3, 1, 0)],
+    write=lambda weights, patch: weights[0].transpose(3, 2, 0, 1),
+)
+
+
 def _size(shape):
     return int(np.prod(shape))
 
@@ -122,7 +132,7 @@ class Rule:
         match = re.fullmatch(_pattern(self.key), key)
         if match is None:
             return None
-        numbers = {name: int(text) for name, text in match.groupdict().items()}
+        numbers = _numbers(match)
         return tuple(path.format(**numbers) for path in self.paths)
 
     def key_for(self, path):
@@ -130,8 +140,7 @@ class Rule:
         match = re.fullmatch(_pattern(self.paths[0]), path)
         if match is None:
             return None
-        numbers = {name: int(text) for name, text in match.groupdict().items()}
-        return self.key.format(**numbers)
+        return self.key.format(**_numbers(match))
 
 
 def _pattern(template):
@@ -139,6 +148,15 @@ def _pattern(template):
     pieces[::2] = map(re.escape, pieces[::2])
     pieces[1::2] = [rf"(?P<{name}>\d+)" for name in pieces[1::2]]
     return "".join(pieces)
+
+
+def _numbers(match):
+    """The indices in a name, `i` from 0 and `I` from 1."""
+    numbers = {}
+    for name, text in match.groupdict().items():
+        numbers[name] = int(text)
+        numbers[name.swapcase()] = int(text) + (1 if name.islower() else -1)
+    return numbers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -204,7 +204,8 @@ def test_configs_say_how_images_are_prepared(tiny_vit, tmp_path):
 def test_rules_read_and_write_the_same_names():
     for form in formats.FORMATS:
         for rule in form.rules:
-            numbers = {"i": 11, "s": 3, "u": 12}
+            # A capital letter counts from 1.
+            numbers = {"i": 11, "s": 3, "u": 12, "S": 4, "U": 13}
             key = rule.key.format(**numbers)
             paths = rule.match(key)
             assert paths == tuple(p.format(**numbers) for p in rule.paths)

@@ -1,7 +1,8 @@
 """What timm calls the weights of a Vision Transformer.
 
-Source: timm 1.0, `models/vision_transformer.py`; `timm_eva` has what
-`models/eva.py` adds.
+Sources: timm 1.0, `models/vision_transformer.py`, and for the ResNets under
+hybrids `models/vision_transformer_hybrid.py` and `models/resnetv2.py`;
+`timm_eva` has what `models/eva.py` adds.
 """
 
 import dataclasses
@@ -9,12 +10,41 @@ import dataclasses
 from keras_vit.checkpoints.formats import timm_eva
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.rules import (
+    OIHW,
     Format,
     Rule,
     convolution,
     linear,
     linear_out,
     norm,
+)
+
+# The ResNet under a hybrid; where there is the stem alone, `stem.` is missing.
+_BACKBONE = "patch_embed.backbone."
+_UNIT = (f"{_BACKBONE}stages.{{s}}.blocks.{{u}}.", "stage{S}_unit{U}/")
+
+
+def _trunk(key, conv, norm_path, number=""):
+    """The rules of a convolution and of the norm behind it."""
+    return (
+        Rule(f"{key}conv{number}.weight", (f"{conv}/kernel",), OIHW),
+        *norm(f"{key}norm{number}", norm_path),
+    )
+
+
+TRUNK = (
+    *_trunk(f"{_BACKBONE}stem.", "root_conv", "root_norm"),
+    *_trunk(_BACKBONE, "root_conv", "root_norm"),
+    *(
+        rule
+        for n in (1, 2, 3)
+        for rule in _trunk(
+            _UNIT[0], f"{_UNIT[1]}conv{n}", f"{_UNIT[1]}norm{n}", n
+        )
+    ),
+    *_trunk(
+        f"{_UNIT[0]}downsample.", f"{_UNIT[1]}conv_proj", f"{_UNIT[1]}norm_proj"
+    ),
 )
 
 TIMM = Format(
@@ -69,6 +99,7 @@ TIMM = Format(
         *linear("attn_pool.mlp.fc2", "pooling/mlp/output"),
         *linear("head", "head"),
         *linear("head_dist", "distillation_head"),
+        *TRUNK,
     ),
 )
 TIMM_EVA = dataclasses.replace(

@@ -1,8 +1,9 @@
-"""What network a file of timm is of: `vision_transformer` and `deit`.
+"""What network a file of timm is of: `vision_transformer`, `deit`, hybrids.
 
-Sources: timm 1.0, `models/vision_transformer.py`, `models/deit.py`. The keys
-tell nearly all. What they do not (heads, activation, epsilon) stands in
-`config.json`: as `model_args`, or in the name of the architecture.
+Sources: timm 1.0, `models/vision_transformer.py`, `models/deit.py`,
+`models/vision_transformer_hybrid.py`. The keys tell nearly all. What they do
+not (heads, activation, epsilon) stands in `config.json`: as `model_args`, or in
+the name of the architecture.
 """
 
 import re
@@ -41,6 +42,13 @@ NAMED_EPSILONS = (
     (r"",                                         1e-6),
 )
 # fmt: on
+# Of the ResNets under hybrids, in the form of BiT: `GroupNorm` of PyTorch has
+# 1e-5, and `_resnetv2` gives 1e-8 to the kernels.
+TRUNK = {
+    "epsilon": 1e-5,
+    "kernel_epsilon": 1e-8,
+    "kernel_epsilon_in": "variance",
+}
 
 # Of `global_pool`.
 POOLINGS = {"token": "token", "avg": "average", "map": "attention"}
@@ -55,6 +63,12 @@ def describe(evidence):
 
     kernel = evidence.shape("patch_embed.proj.weight")
     hidden_dim, channels, *patch = kernel
+    stages = stages_of(evidence)
+    if stages is not None:
+        stem = "stem." if stages else ""
+        _, channels, *_ = evidence.shape(
+            f"patch_embed.backbone.{stem}conv.weight"
+        )
     depth = evidence.depth("blocks.{i}.attn.proj.weight")
     mlp_dim = evidence.shape("blocks.0.mlp.fc2.weight")[1]
     in_blocks = lambda key: evidence.in_blocks(f"blocks.{{i}}.{key}", depth)  # noqa: E731
@@ -88,14 +102,15 @@ def describe(evidence):
     patch_encoder = {"num_registers": registers} if registers else {}
     size = arguments.get("img_size") or stated.get("input_size", [None])[-2:]
     size = pair(size)
-    grid = None
+    variant = Variant(depth, hidden_dim, mlp_dim, heads, tuple(patch), stages)
     if "pos_embed" in evidence:
         rows = evidence.shape("pos_embed")[-2]
         prefixes = (int(cls_token) + registers, int(cls_token), 0)
-        grid, prefix = evidence.grid(rows, prefixes, patch, size)
+        cell = tuple(edge * variant.stride for edge in patch)
+        grid, prefix = evidence.grid(rows, prefixes, cell, size)
         if cls_token and not prefix:
             patch_encoder["position_of_cls_token"] = False
-        size = tuple(cells * edge for cells, edge in zip(grid, patch))
+        size = tuple(cells * edge for cells, edge in zip(grid, cell))
     else:
         patch_encoder["position"] = None
     if "norm_pre.weight" in evidence:
@@ -141,7 +156,7 @@ def describe(evidence):
         num_classes = evidence.shape("head.weight")[0]
     return Description(
         format="timm",
-        variant=Variant(depth, hidden_dim, mlp_dim, heads, tuple(patch)),
+        variant=variant,
         image_size=size,
         num_channels=channels,
         num_classes=num_classes,
@@ -150,6 +165,7 @@ def describe(evidence):
         pooling=POOLINGS.get(pooling, "token" if cls_token else "average"),
         final_norm="norm.weight" in evidence,
         norm_after_pooling="fc_norm.weight" in evidence,
+        trunk={} if stages is None else TRUNK,
         patch_encoder={"cls_token": cls_token, **patch_encoder},
         attention=attention,
         mlp=mlp,
@@ -162,6 +178,29 @@ def describe(evidence):
             stated.get("interpolation"),
         ),
         resampling="bicubic",
+    )
+
+
+def stages_of(evidence):
+    """Returns the residual units in each stage of a hybrid's ResNet.
+
+    Args:
+        evidence: the `Evidence`.
+
+    Returns:
+        A tuple, empty for the stem alone, or `None` where patches are cut from
+        the image.
+    """
+    backbone = "patch_embed.backbone."
+    if f"{backbone}conv.weight" in evidence:
+        return ()
+    if f"{backbone}stem.conv.weight" not in evidence:
+        return None
+    unit = f"{backbone}stages.{{s}}.blocks.{{i}}.conv1.weight"
+    count = evidence.depth(unit.replace("{i}", "0").replace("{s}", "{i}"))
+    return tuple(
+        evidence.depth(unit.replace("{s}", str(stage)))
+        for stage in range(count)
     )
 
 
