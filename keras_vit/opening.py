@@ -1,7 +1,8 @@
 """A model from a file alone: `from_checkpoint`.
 
 The file says what network it is of, as far as files do; that network is built
-by `ViT` and filled by `load_checkpoint`. Nothing is guessed in silence.
+by `ViT`, with `distillation_model` around it for two heads, and filled by
+`load_checkpoint`. Nothing is guessed in silence.
 """
 
 import os
@@ -16,6 +17,7 @@ from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
 from keras_vit.models.vit import ViT
 from keras_vit.preprocessing import Preprocessing, get
+from keras_vit.pretraining.distillation import distillation_model
 from keras_vit.resize import change_resolution
 
 
@@ -55,7 +57,8 @@ def from_checkpoint(
             that the file is for.
         num_classes: number of classes: another number than the file's starts
             a head of zeros, `None` leaves the head out. Defaults to the head
-            of the file.
+            of the file. Where the file has two, as DeiT with a distillation
+            token, all this is about both.
         num_heads: heads of the attention, where nothing says how many.
         file_grid: rows and columns of the file's positions, where it is for
             rectangular images and nothing says so.
@@ -71,7 +74,9 @@ def from_checkpoint(
 
     Returns:
         A `keras.Model` from images, pixels in [0, 255], to logits, or to the
-        representation if there is no head.
+        representation if there is no head. Of two heads the logits are the
+        mean, as in the library of the file, see
+        `pretraining.distillation_model`.
 
     Raises:
         CheckpointError: if the file is damaged, of no known format, or does
@@ -147,6 +152,8 @@ def build(
         **options: `data_format`, `dtype` and `name` of `ViT`.
     """
     d = description
+    classes = d.num_classes if num_classes == "auto" else num_classes
+    distilled = d.distilled and classes is not None
     epsilon, dtype = d.epsilon, options.get("dtype")
     common = {"norm": d.norm, "epsilon": epsilon, "dtype": dtype}
     own = dict(d.attention)
@@ -167,11 +174,11 @@ def build(
             **common,
         )
 
-    return ViT(
+    model = ViT(
         d.variant,
         image_size=d.image_size,
         num_channels=d.num_channels,
-        num_classes=d.num_classes if num_classes == "auto" else num_classes,
+        num_classes=None if distilled else classes,
         pooling=_pooling(d, dtype),
         representation_dim=None
         if num_classes is None
@@ -191,6 +198,9 @@ def build(
         block=None if plain else block,
         **{**options, "name": options.get("name") or f"{d.format}_vit"},
     )
+    if not distilled:
+        return model
+    return distillation_model(model, classes, name=options.get("name"))
 
 
 def _pooling(description, dtype):

@@ -24,6 +24,8 @@ class Description:
             for positions that fit any size.
         num_channels: channels of the images.
         num_classes: classes of the head, or `None` for no head.
+        distilled: whether a second head is on the distillation token, and the
+            logits are the mean of both, see `distillation_model`.
         activation: of the MLPs, as `ViT` takes it.
         epsilon: of the layer norms.
         pooling: as `ViT` takes it.
@@ -49,6 +51,7 @@ class Description:
     image_size: tuple[int, int] | None
     num_channels: int = 3
     num_classes: int | None = None
+    distilled: bool = False
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
     pooling: str | None = "token"
@@ -67,9 +70,20 @@ class Description:
     stated: dict = dataclasses.field(default_factory=dict)
 
     def __str__(self):
-        return "\n".join(
-            [f"# {self.format}", *_call("keras_vit.ViT", self.arguments())]
-        )
+        own = self.arguments()
+        if self.distilled:
+            # Its two heads stand on a model without one.
+            own["num_classes"] = "None"
+        lines = _call("keras_vit.ViT", own)
+        if self.distilled:
+            lines = [
+                "keras_vit.pretraining.distillation_model(",
+                *(f"    {line}" for line in lines[:-1]),
+                "    ),",
+                f"    {self.num_classes},",
+                ")",
+            ]
+        return "\n".join([f"# {self.format}", *lines])
 
     def arguments(self) -> dict:
         """Returns the arguments of `ViT`, as source text by name."""

@@ -313,4 +313,6 @@ class Checkpoint:
                 "preprocessing",
             )
         }
+        if description.distilled:
+            own["num_classes"] = None  # A `ViT` has one head.
         return own | facts | {"activation": description.activation}

@@ -98,28 +98,64 @@ def test_timm(kind, rng, tmp_path, photographs, capsys):
     assert_equal(outputs_of(by_hand, photographs), expected)
 
 
-def test_two_heads_are_left_out_with_a_word(rng, tmp_path, photographs):
-    """A mean of two heads is not what one head gives."""
+def distilled(folder, rng, num_classes=7):
+    """A small DeiT of timm with two heads, and its statistics."""
     timm = import_oracle("timm")
     from timm.models._hub import save_for_hf
 
-    own = {"depth": 2, "embed_dim": 64, "num_heads": 4, "img_size": 64}
+    own = {
+        "depth": 2, "embed_dim": 64, "num_heads": 4, "img_size": 64,
+        "num_classes": num_classes,
+    }  # fmt: skip
     module = timm.create_model("deit_tiny_distilled_patch16_224", **own)
     randomize(module, rng)
-    save_for_hf(module, tmp_path, model_args=own, safe_serialization=True)
-    with pytest.warns(UserWarning, match="second head.*distillation_model"):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="In '.*head")
-            model = keras_vit.from_checkpoint(tmp_path, verbose=0)
-    stated = keras_vit.Preprocessing(
-        module.pretrained_cfg["mean"], module.pretrained_cfg["std"]
+    save_for_hf(module, folder, model_args=own, safe_serialization=True)
+    stated = module.pretrained_cfg
+    return module, keras_vit.Preprocessing(stated["mean"], stated["std"])
+
+
+def test_two_heads(rng, tmp_path, photographs, capsys):
+    """The mean of both, as timm gives at inference."""
+    import keras
+
+    module, stated = distilled(tmp_path, rng)
+    expected = run(module, prepared(photographs, stated))
+    model = keras_vit.from_checkpoint(tmp_path)
+    assert_equal(outputs_of(model, photographs), expected)
+    names = {"keras_vit": keras_vit, "layers": keras_vit.layers}
+    by_hand = eval(capsys.readouterr().out, names)
+    by_hand.set_weights(model.get_weights())
+    assert_equal(outputs_of(by_hand, photographs), expected)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert_equal(outputs_of(again, photographs), expected)
+
+
+def test_two_heads_for_other_classes_and_sizes(rng, tmp_path, photographs):
+    module, stated = distilled(tmp_path, rng)
+    open_ = keras_vit.from_checkpoint
+    model = open_(
+        tmp_path, num_classes=5, image_size=(32, 48), name="pets", verbose=0
     )
+    assert model.input_shape[1:3] == (32, 48) and model.name == "pets"
+    assert model.output_shape == (None, 5)
+    for head in ("head", "distillation_head"):
+        assert not np.any(model.get_layer(head).kernel)
     import torch
 
+    # Without heads, the class token.
+    model = open_(tmp_path, num_classes=None, verbose=0)
+    pixels = torch.from_numpy(prepared(photographs, stated))
     with torch.no_grad():
-        pixels = torch.from_numpy(prepared(photographs, stated))
         expected = module.forward_features(pixels)[:, 0]
     assert_equal(outputs_of(model, photographs), expected.numpy())
+
+
+def test_a_distillation_token_without_heads(rng, tmp_path):
+    """timm gives the mean of two tokens then."""
+    distilled(tmp_path, rng, num_classes=0)
+    with pytest.warns(UserWarning, match="the mean of the two"):
+        keras_vit.from_checkpoint(tmp_path, verbose=0)
 
 
 TRANSFORMERS = {

@@ -205,8 +205,8 @@ LARGER = {
         "IJepaForImageClassification", ViT | LABELS, logits, "imagenet", None,
     ),
     "DeiT with two heads": (
-        "DeiTForImageClassificationWithTeacher", ViT | LABELS,
-        of("deit", token), "imagenet", "distillation_model",
+        "DeiTForImageClassificationWithTeacher", ViT | LABELS, logits,
+        "imagenet", None,
     ),
     "AIMv2 beside texts": (
         "Aimv2Model", TWO, of("vision_model", average), "clip",

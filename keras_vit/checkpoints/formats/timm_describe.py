@@ -146,20 +146,21 @@ def describe(evidence):
         after = "fc_norm.weight" in evidence
         pooling = "token" if cls_token and not after else "avg"
     num_classes = None
-    if "head_dist.weight" in evidence:
-        evidence.notes.append(
-            f"'{evidence.path}' has a second head, on the distillation token: "
-            "both are left out. `pretraining.distillation_model` and "
-            "`load_checkpoint` make a model with the two."
-        )
-    elif "head.weight" in evidence:
+    if "head.weight" in evidence:
         num_classes = evidence.shape("head.weight")[0]
+    elif "dist_token" in evidence:
+        evidence.notes.append(
+            f"'{evidence.path}' has a distillation token and no heads: the "
+            "model returns the class token, where timm returns the mean of the "
+            "two."
+        )
     return Description(
         format="timm",
         variant=variant,
         image_size=size,
         num_channels=channels,
         num_classes=num_classes,
+        distilled="head_dist.weight" in evidence,
         activation="swiglu" if gated else activation,
         epsilon=epsilon,
         pooling=POOLINGS.get(pooling, "token" if cls_token else "average"),

@@ -85,12 +85,11 @@ def describe_vit(evidence: Evidence) -> Description:
         )
     left_aside(evidence, "decoder.", "neck.", "head.", "auxiliary_head.")
     if "cls_classifier.weight" in evidence:
-        evidence.notes.append(
-            f"'{evidence.path}' has a second head, on the distillation token: "
-            "both are left out. `pretraining.distillation_model` and "
-            "`load_checkpoint` make a model with the two."
+        description = dataclasses.replace(
+            description,
+            num_classes=evidence.shape("cls_classifier.weight")[0],
+            distilled=True,
         )
-        description = dataclasses.replace(description, num_classes=None)
     if evidence.config.get("model_type") == "dpt":
         description = dataclasses.replace(description, resampling="bilinear")
     return description
