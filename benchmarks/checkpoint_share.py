@@ -114,6 +114,10 @@ def small_timm(name, num_classes):
     patch = patch if isinstance(patch, int) else patch[0]
     own = {"depth": 2, "embed_dim": 64, "num_heads": 4, "img_size": 4 * patch}
     own["num_classes"] = num_classes
+    if "naflex" in name:
+        # Positions are resampled from a table to the size that is stated.
+        cfg = timm.get_pretrained_cfg(name)
+        own["img_size"] = cfg.input_size[-1]
     if "Hybrid" in str(given.get("embed_layer")) or "hybrid" in name:
         own["img_size"] = 64
     if "ref_feat_shape" in given:

@@ -103,6 +103,7 @@ def from_checkpoint(
         "activation": activation,
         "epsilon": epsilon,
         "preprocessing": get(preprocessing),
+        "image_size": None if image_size == "auto" else image_size,
     }
     description, notes = checkpoint.describe(
         {key: value for key, value in given.items() if value is not None}
@@ -125,6 +126,8 @@ def from_checkpoint(
         if num_classes == "auto"
         else _resets(num_classes, description),
         drop_pre_logits=num_classes is None,
+        # Of one grid, but for files that are resampled for every image.
+        resize_positions=description.resampling,
         file_grid=file_grid,
         check_numerics=False,
     )

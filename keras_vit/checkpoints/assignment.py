@@ -5,6 +5,7 @@ loaded as a whole or stays as it was, and all complaints come together.
 """
 
 import dataclasses
+import math
 import re
 
 import numpy as np
@@ -195,28 +196,27 @@ class Plan:
             if role in self.weights
         }
         self.without_source -= set(formats.ROLES)
-        for role, key in self.roles.items():
-            if role not in shapes:
-                self.unexpected.append(key)
-        lacking = [role for role in shapes if role not in self.roles]
+        in_file = self._roles_in_file()
+        keys = {formats.POSITIONS: self.roles.get(formats.ROWS)} | self.roles
+        left = [role for role in in_file if role not in shapes]
+        self.unexpected += [keys[role] for role in left]
+        lacking = [role for role in shapes if role not in in_file]
         self.missing += lacking
-        if lacking or any(role not in shapes for role in self.roles):
+        if lacking or left:
             return
-        in_file = {
-            role: self.arrays.shapes[key] for role, key in self.roles.items()
-        }
         for role in (formats.CLS_TOKEN, formats.REGISTERS):
             if role in shapes:
                 expected = _without_ones(shapes[role])
                 if _without_ones(in_file[role]) != expected:
                     self.mis_shaped.append(
-                        f"{self.roles[role]}: expected {shapes[role]} for "
+                        f"{keys[role]}: expected {shapes[role]} for "
                         f"{role}, the file has {tuple(in_file[role])}"
                     )
                     return
         grids, file_prefix, model_prefix = None, 0, 0
         if formats.POSITIONS in shapes:
-            fit = self._fit_positions(in_file, shapes, method)
+            key = keys[formats.POSITIONS]
+            fit = self._fit_positions(key, in_file, shapes, method)
             if fit is None:
                 return
             file_prefix, model_prefix, grids = fit
@@ -226,15 +226,37 @@ class Plan:
             self.arrays.check(key)
             arrays[role] = self.arrays.read(key)
         self.fitted = tokens.fit(
-            arrays, shapes, model_prefix, file_prefix, grids, method
+            tokens.with_whole_table(arrays),
+            shapes,
+            model_prefix,
+            file_prefix,
+            grids,
+            method,
         )
 
-    def _fit_positions(self, in_file, shapes, method):
-        key = self.roles[formats.POSITIONS]
+    def _roles_in_file(self):
+        """The shapes of class token, registers and positions in the file."""
+        shapes = {
+            role: tuple(self.arrays.shapes[key])
+            for role, key in self.roles.items()
+        }
+        rows, columns = (
+            shapes.get(role, ()) for role in (formats.ROWS, formats.COLUMNS)
+        )
+        if len(rows) == len(columns) == 3 and rows[-1] == columns[-1]:
+            del shapes[formats.ROWS], shapes[formats.COLUMNS]
+            shapes[formats.POSITIONS] = (1, rows[1], *columns[1:])
+        return shapes
+
+    def _fit_positions(self, key, in_file, shapes, method):
         encoder = only_layer(self.model, PatchEncoder, deep=True)
         positions = encoder.position_embedding
         table = tuple(in_file[formats.POSITIONS])
         expected = shapes[formats.POSITIONS]
+        grid = self._known_grid(positions)
+        if len(table) == 4:  # the only ones that say so themselves
+            grid = table[1:3]
+            table = (table[0], math.prod(grid), table[3])
         if len(table) == 3 and table[0] == 1:  # as Flax and PyTorch have it
             table = table[1:]
         if len(table) != 2 or table[1] != expected[1]:
@@ -254,9 +276,7 @@ class Plan:
             # big_vision adds positions before it puts the class token there.
             prefixes = (0, has_cls)
         prefixes = dict.fromkeys(prefixes)
-        found = tokens.grids_of_file(
-            rows, prefixes, positions.grid_size, self._known_grid(positions)
-        )
+        found = tokens.grids_of_file(rows, prefixes, positions.grid_size, grid)
         if len(found) != 1:
             guess = f", as {found}" if found else ""
             self.mis_shaped.append(

@@ -117,12 +117,17 @@ def load_checkpoint(
         plan = Plan(model, arrays, checkpoint)
         plan.settle_head(reset_head)
         plan.settle_pre_logits(drop_pre_logits)
+        description = None
+        if check_numerics or resize_positions == "as_trained":
+            size, _ = image_input(model)
+            size = {} if None in size else {"image_size": size}
+            description = checkpoint.description_or_none(**size)
         if resize_positions == "as_trained":
-            resize_positions = plan.format.resampling
+            resize_positions = (description or plan.format).resampling
         plan.fit_tokens(resize_positions)
         plan.find_missing()
         if check_numerics:
-            plan.check_numerics(checkpoint.description_or_none())
+            plan.check_numerics(description)
         plan.raise_problems()
         check_all(arrays, plan.keys())
         plan.carry_out()

@@ -13,8 +13,10 @@ import numpy as np
 
 from keras_vit.checkpoints.formats.roles import (
     CLS_TOKEN,
+    COLUMNS,
     POSITIONS,
     REGISTERS,
+    ROWS,
 )
 from keras_vit.ops.resize import resize_grid
 
@@ -51,6 +53,19 @@ def grids_of_file(table_rows, prefixes, model_grid, file_grid=None):
                 if (prefix, grid) not in found:
                     found.append((prefix, grid))
     return found
+
+
+def with_whole_table(arrays):
+    """Returns the arrays of a file with one table of positions, not two.
+
+    Args:
+        arrays: dict from role to array. A vector for each row and one for each
+            column, `(1, rows, dim)` and `(1, columns, dim)`, are added.
+    """
+    if ROWS not in arrays:
+        return arrays
+    rows, columns = (arrays[role].astype("float32") for role in (ROWS, COLUMNS))
+    return arrays | {POSITIONS: rows[:, :, None] + columns[:, None]}
 
 
 def fit(arrays, shapes, model_prefix, file_prefix, grids, method):

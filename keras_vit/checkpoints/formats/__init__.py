@@ -13,11 +13,17 @@ from keras_vit.checkpoints.formats.official import LINEN, PRE_LINEN
 from keras_vit.checkpoints.formats.open_clip import OPEN_CLIP, OPEN_CLIP_TIMM
 from keras_vit.checkpoints.formats.roles import (
     CLS_TOKEN,
+    COLUMNS,
     POSITIONS,
     REGISTERS,
     ROLES,
+    ROWS,
 )
-from keras_vit.checkpoints.formats.timm import TIMM, TIMM_EVA
+from keras_vit.checkpoints.formats.timm import (
+    TIMM,
+    TIMM_EVA,
+    TIMM_NAFLEX,
+)
 from keras_vit.checkpoints.formats.torchvision import TORCHVISION
 from keras_vit.checkpoints.formats.transformers import (
     BEIT,
@@ -40,6 +46,7 @@ from keras_vit.checkpoints.formats.vit_pytorch import VIT_PYTORCH
 __all__ = [
     "BIT",
     "CLS_TOKEN",
+    "COLUMNS",
     "FORMATS",
     "HUGGING_FACE",
     "LINEN",
@@ -47,6 +54,7 @@ __all__ = [
     "PRE_LINEN",
     "REGISTERS",
     "ROLES",
+    "ROWS",
     "TIMM",
     "VIT_PYTORCH",
     "dinov2_to_write",
@@ -62,6 +70,7 @@ FORMATS = (
     *META,
     TIMM_EVA,
     TIMM,
+    TIMM_NAFLEX,
     OPEN_CLIP,
     OPEN_CLIP_TIMM,
     TORCHVISION,

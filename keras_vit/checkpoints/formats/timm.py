@@ -2,12 +2,13 @@
 
 Sources: timm 1.0, `models/vision_transformer.py`, and for the ResNets under
 hybrids `models/vision_transformer_hybrid.py` and `models/resnetv2.py`;
-`timm_eva` has what `models/eva.py` adds.
+`timm_eva` has what `models/eva.py` adds, and `timm_naflex` what
+`models/naflexvit.py` does.
 """
 
 import dataclasses
 
-from keras_vit.checkpoints.formats import timm_eva
+from keras_vit.checkpoints.formats import timm_eva, timm_naflex
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.rules import (
     OIHW,
@@ -107,4 +108,11 @@ TIMM_EVA = dataclasses.replace(
     name="timm's EVA",
     marker=(TIMM.marker, timm_eva.MARKER),
     rules=(*timm_eva.RULES, *TIMM.rules),
+)
+TIMM_NAFLEX = dataclasses.replace(
+    TIMM,
+    name="timm's NaFlex",
+    marker=timm_naflex.MARKER,
+    describe=timm_naflex.describe,
+    rules=(*timm_naflex.RULES, *TIMM.rules),
 )

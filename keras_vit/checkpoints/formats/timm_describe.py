@@ -27,12 +27,14 @@ HEADS = (
     (r"test_vit\d?$",                             lambda dim: dim // 32),
     (r"vit_5b_.*sapiens2|vit_7b_.*dinov3",        lambda dim: 32),
     (r"huge_plus_.*dinov3|giant_.*(lingbot|sapiens2)", lambda dim: dim // 64),
+    (r"naflexvit_giant",                          lambda dim: dim // 64),
     (r"huge|giant|gigantic|enormous|so400m",      lambda dim: 16),
     (r"",                                         lambda dim: dim // 64),
 )
 NAMED_ACTIVATIONS = (
     (r"quickgelu",                                "quick_gelu"),
     (r"vit_base_patch32_siglip|giantopt.*siglip", "gelu_tanh"),
+    (r"naflexvit_.*siglip",                       "gelu_tanh"),
     (r"vit_large_patch16_siglip(_gap)?_512",      "gelu_tanh"),
     (r"so400m_patch16_siglip",                    "gelu_tanh"),
     (r"",                                         None),
