@@ -18,10 +18,12 @@ from keras_vit.ops.chunked_attention import LARGEST, chunked_attention
 from keras_vit.ops.precision import at_least_float32
 
 
-def attend(query: Any, key: Any, value: Any, scale: float) -> Any:
+def attend(
+    query: Any, key: Any, value: Any, scale: float, bias: Any = None
+) -> Any:
     """Gathers values for each query by its likeness to the keys.
 
-    For each head, with `z = scale * q k^T`:
+    For each head, with `z = scale * q k^T + bias`:
 
         output = softmax(z) v
 
@@ -30,22 +32,29 @@ def attend(query: Any, key: Any, value: Any, scale: float) -> Any:
         key: tensor of shape `(batch, num_tokens, num_heads, head_dim)`.
         value: tensor of the shape of `key`.
         scale: factor of the products.
+        bias: tensor of shape `(num_heads, num_queries, num_tokens)`, the same
+            for all examples, or `None`.
 
     Returns:
         A tensor of the shape and dtype of `query`.
     """
     if has_fused_kernel(query):
+        if bias is not None:
+            bias = ops.expand_dims(ops.cast(bias, query.dtype), axis=0)
         if keras.backend.backend() == "torch":
             import torch
 
             # Keras' function copies all three first, unnecessarily.
             turned = (x.transpose(1, 2) for x in (query, key, value))
             attention = torch.nn.functional.scaled_dot_product_attention
-            return attention(*turned, scale=scale).transpose(1, 2)
-        return ops.dot_product_attention(query, key, value, scale=scale)
+            output = attention(*turned, attn_mask=bias, scale=scale)
+            return output.transpose(1, 2)
+        return ops.dot_product_attention(
+            query, key, value, bias=bias, scale=scale
+        )
     if _has_too_many_scores(query, key):
-        return chunked_attention(query, key, value, scale)
-    return attend_in_closed_form(query, key, value, scale)
+        return chunked_attention(query, key, value, scale, bias=bias)
+    return attend_in_closed_form(query, key, value, scale, bias)
 
 
 def has_fused_kernel(query: Any) -> bool:
@@ -81,7 +90,7 @@ def _has_too_many_scores(query, key):
 
 
 def attend_in_closed_form(
-    query: Any, key: Any, value: Any, scale: float
+    query: Any, key: Any, value: Any, scale: float, bias: Any = None
 ) -> Any:
     """Computes the plain formula, with its gradient in closed form.
 
@@ -90,6 +99,8 @@ def attend_in_closed_form(
 
         dvalue = p^T g
         dz     = p * (g v^T - m(g * output))
+
+    and `dbias` is the sum of `dz` over the batch.
 
     The last term is the sum over keys in the gradient of a softmax (Dao et al.
     2022, arXiv:2205.14135, appendix B.2). Of all arrays of the size of the
@@ -104,6 +115,7 @@ def attend_in_closed_form(
         key: as in `attend`.
         value: as in `attend`.
         scale: as in `attend`.
+        bias: as in `attend`.
 
     Returns:
         A tensor of the shape and dtype of `query`.
@@ -111,10 +123,12 @@ def attend_in_closed_form(
     dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
 
     @ops.custom_gradient
-    def attention(query, key, value):
+    def attention(query, key, value, *biases):
         low = query.dtype
         query, key, value = map(_turned, (query * scale, key, value))
         logits = ops.cast(_product("qk,sk->qs", query, key), dtype)
+        for bias in biases:
+            logits = logits + ops.cast(bias, dtype)
         scores, share = _softmax(logits)
         scores = ops.cast(scores, low)
         output = ops.cast(_product("qs,sk->qk", scores, value), dtype)
@@ -131,14 +145,19 @@ def attend_in_closed_form(
             dvalue = _product("qs,qk->sk", scores, g)
             dlogits = ops.cast(_product("qk,sk->qs", g, value), dtype)
             dlogits = ops.cast(scores, dtype) * (dlogits - offset)
+            dbiases = [
+                ops.cast(ops.sum(dlogits, axis=0), bias.dtype)
+                for bias in biases
+            ]
             dlogits = ops.cast(dlogits, low)
             dquery = _product("qs,sk->qk", dlogits, key) * scale
             dkey = _product("qs,qk->sk", dlogits, query)
-            return _turned(dquery), _turned(dkey), _turned(dvalue)
+            dvalue = _turned(dvalue)
+            return _turned(dquery), _turned(dkey), dvalue, *dbiases
 
         return _turned(ops.cast(output, low)), gradient
 
-    return attention(query, key, value)
+    return attention(query, key, value, *([] if bias is None else [bias]))
 
 
 def _softmax(logits):

@@ -27,10 +27,11 @@ def chunked_attention(
     value: Any,
     scale: float,
     block_size: int | None = None,
+    bias: Any = None,
 ) -> Any:
     """Computes scaled dot-product attention a block of queries at a time.
 
-        softmax(q k^T * scale) v
+        softmax(q k^T * scale + bias) v
 
     Each row of the result and of the gradient is that of the formula. The
     backward pass computes the scores of a block again. Memory beyond inputs
@@ -43,6 +44,8 @@ def chunked_attention(
         scale: factor of the logits.
         block_size: queries in a block. The default makes blocks of about
             `BLOCK` scores.
+        bias: tensor of shape `(heads, num_queries, num_keys)`, as many numbers
+            as one image has scores, or `None`.
 
     Returns:
         A tensor of the shape of `query`.
@@ -58,28 +61,35 @@ def chunked_attention(
     padded = ops.pad(query, ((0, 0), (0, padding), (0, 0), (0, 0)))
     dtype = at_least_float32(keras.backend.standardize_dtype(query.dtype))
 
-    def attend(queries, key, value):
+    def attend(queries, key, value, *biases):
         logits = ops.cast(ops.einsum("qk,sk->qs", queries, key), dtype)
-        scores = ops.cast(ops.softmax(logits * scale, axis=-1), value.dtype)
+        logits = logits * scale
+        for rows in biases:
+            logits = logits + ops.cast(rows, dtype)
+        scores = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
         return ops.matmul(scores, value)
 
     attend = keras.remat(attend)
 
     def attend_in_blocks(head):
-        queries, key, value = head
-        return ops.map(lambda block: attend(block, key, value), queries)
+        queries, key, value, *indices = head
+        blocks = (queries, *(ops.take(bias, i, axis=0) for i in indices))
+        return ops.map(lambda x: attend(x[0], key, value, *x[1:]), blocks)
 
     def by_head(x, *shape):
         turned = ops.transpose(x, (0, 2, 1, 3))
         return ops.reshape(turned, (-1, *shape, dim))
 
-    x = ops.map(
-        attend_in_blocks,
-        (
-            by_head(padded, blocks, size),
-            by_head(key, num_keys),
-            by_head(value, num_keys),
-        ),
+    parts = (
+        by_head(padded, blocks, size),
+        by_head(key, num_keys),
+        by_head(value, num_keys),
     )
+    if bias is not None:
+        bias = ops.pad(bias, ((0, 0), (0, padding), (0, 0)))
+        bias = ops.reshape(bias, (heads, blocks, size, num_keys))
+        # All images share it, so they point to its heads.
+        parts += (ops.arange(ops.shape(parts[0])[0]) % heads,)
+    x = ops.map(attend_in_blocks, parts)
     x = ops.reshape(x, (-1, heads, blocks * size, dim))
     return ops.transpose(x, (0, 2, 1, 3))[:, :num_queries]
