@@ -125,3 +125,11 @@ def check_num_tokens(
             f"{type(layer).__name__} '{layer.name}' takes {num_tokens} "
             f"tokens, {rule}. Received: shape={tuple(shape)}"
         )
+
+
+def check_placed_tokens(layer: keras.layers.Layer, shape: Shape) -> None:
+    """Raises unless tokens are those of a layer's grid and before it."""
+    rows, columns = layer.grid_size
+    prefix = layer.num_prefix_tokens
+    rule = f"{prefix} in front of the grid of {rows} x {columns}"
+    check_num_tokens(layer, shape, prefix + rows * columns, rule)

@@ -39,6 +39,16 @@ BAD_ARGUMENTS = [
     (layers.SparseAttention, {"num_heads": 2, "k": 0}, "k=0"),
     (layers.RelativeAttention, {"num_heads": 0}, "num_heads=0"),
     (
+        layers.RelativeBiasAttention,
+        {"num_heads": 2, "grid_size": 2, "num_prefix_tokens": -1},
+        "num_prefix_tokens=-1",
+    ),
+    (
+        layers.RelativeMLPAttention,
+        {"num_heads": 2, "grid_size": 2, "bias_dim": 0},
+        "bias_dim=0",
+    ),
+    (
         layers.RotaryAttention,
         {"num_heads": 2, "grid_size": 2, "base": 0},
         "base=0",

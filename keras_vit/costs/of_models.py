@@ -28,6 +28,8 @@ from keras_vit.layers import (
     PatchEncoder,
     Patches,
     RelativeAttention,
+    RelativeBiasAttention,
+    RelativeMLPAttention,
     ResidualUnit,
     RMSNorm,
     RotaryAttention,
@@ -228,6 +230,8 @@ def _attention(layer, queries, keys, dim, fused):
         SelfAttention,
         SparseAttention,
         RelativeAttention,
+        RelativeBiasAttention,
+        RelativeMLPAttention,
         RotaryAttention,
     ):
         raise ValueError(
@@ -238,20 +242,25 @@ def _attention(layer, queries, keys, dim, fused):
     offsets = 0
     if type(layer) is RelativeAttention:
         offsets = layer.offset_table.shape[0]
-    whole = type(layer) in (SelfAttention, WindowAttention, RotaryAttention)
+    # These have no fused kernel.
+    written_out = type(layer) in (SparseAttention, RelativeAttention)
     cost = attention(
         queries,
         keys,
         dim,
         layer.num_heads,
         layer.head_dim,
-        # The others have no fused kernel.
-        fused=fused and whole,
+        fused=fused and not written_out,
         qk_norm=layer.qk_norm,
         output_norm=layer.output_norm,
         num_kv_heads=layer.num_kv_heads,
         offsets=offsets,
     )
+    if type(layer) is RelativeMLPAttention:
+        # Once for all images, so nothing is kept for each.
+        for part in (layer.bias_hidden, layer.bias_output):
+            places = math.prod(2 * edge - 1 for edge in layer.grid_size)
+            cost += dense(places, *part.kernel.shape)
     return cost * windows
 
 

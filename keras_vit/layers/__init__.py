@@ -23,6 +23,8 @@ from keras_vit.layers.pooling import (
 from keras_vit.layers.position import PositionEmbedding
 from keras_vit.layers.regularization import LayerScale, StochasticDepth
 from keras_vit.layers.relative_attention import RelativeAttention
+from keras_vit.layers.relative_bias_attention import RelativeBiasAttention
+from keras_vit.layers.relative_mlp_attention import RelativeMLPAttention
 from keras_vit.layers.residual_unit import ResidualUnit
 from keras_vit.layers.rms_norm import RMSNorm
 from keras_vit.layers.rotary_attention import RotaryAttention
@@ -47,6 +49,8 @@ __all__ = [
     "PositionEmbedding",
     "RMSNorm",
     "RelativeAttention",
+    "RelativeBiasAttention",
+    "RelativeMLPAttention",
     "ResidualUnit",
     "RotaryAttention",
     "SelfAttention",

@@ -6,8 +6,9 @@ equations 5 to 8. Kernels have the shapes of the official checkpoints,
 out, so that reading a checkpoint needs no transposition.
 
 Other attentions are subclasses of `SelfAttention` with the same core and the
-same weights. They change queries and keys before the product (`_prepare`), or
-the logits that come of it (`_logits`, with `_is_plain`).
+same weights. They change queries and keys before the product (`_prepare`), add
+to the logits that come of it (`_bias`), or change them (`_logits`, with
+`_is_plain`).
 """
 
 from typing import Any
@@ -206,7 +207,8 @@ class SelfAttention(Layer):
         dropping = bool(training) and self.dropout > 0
         plain = self._is_plain(key)
         if plain and not return_attention_scores and not dropping:
-            return self._project(attend(query, key, value, self.scale))
+            x = attend(query, key, value, self.scale, self._bias())
+            return self._project(x)
 
         scores = ops.softmax(self._logits(query, key), axis=-1)
         kept = ops.cast(scores, value.dtype)
@@ -236,10 +238,16 @@ class SelfAttention(Layer):
         # In at least float32, as in the fused kernels.
         dtype = at_least_float32(self.compute_dtype)
         logits = ops.einsum("bthk,bshk->bhts", query, key)
-        return ops.cast(logits, dtype) * self.scale
+        logits = ops.cast(logits, dtype) * self.scale
+        bias = self._bias()
+        return logits if bias is None else logits + ops.cast(bias, dtype)
+
+    def _bias(self):
+        """What is added to logits, `(heads, queries, keys)`, or `None`."""
+        return None
 
     def _is_plain(self, key):
-        """Whether logits are only scaled products, as in fused kernels."""
+        """Whether logits are what fused kernels compute: products and bias."""
         return True
 
     def compute_output_shape(

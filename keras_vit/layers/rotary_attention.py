@@ -16,8 +16,8 @@ from keras_vit.arguments import (
     check_above_zero,
     check_choice,
     check_not_negative,
-    check_num_tokens,
     check_pair,
+    check_placed_tokens,
     check_rank,
 )
 from keras_vit.layers.attention import SelfAttention
@@ -180,7 +180,7 @@ class RotaryAttention(SelfAttention):
         self, tokens_shape: Shape, queries_shape: Shape | None = None
     ) -> None:
         check_rank(self, tokens_shape, 3, "(batch, tokens, hidden_dim)")
-        self._check_places(tokens_shape)
+        check_placed_tokens(self, tokens_shape)
         head_dim = self._width_of_heads(tokens_shape[-1])
         if head_dim % 4:
             raise ValueError(
@@ -248,13 +248,6 @@ class RotaryAttention(SelfAttention):
         second = ops.concatenate([sines, cosines], axis=-1)
         return ops.stack([first, second])
 
-    def _check_places(self, shape):
-        rule = (
-            f"{self.num_prefix_tokens} in front of the grid of "
-            f"{self.grid_size[0]} x {self.grid_size[1]}"
-        )
-        check_num_tokens(self, shape, self._num_tokens, rule)
-
     @property
     def _num_tokens(self):
         rows, columns = self.grid_size
@@ -279,7 +272,7 @@ class RotaryAttention(SelfAttention):
 
     def _turn(self, x, cosines, sines):
         """Turns each pair `(a, b)` to `(a cos - b sin, b cos + a sin)`."""
-        self._check_places(x.shape)
+        check_placed_tokens(self, x.shape)
         wide = ops.cast(x, cosines.dtype)
         turned = wide * cosines + self._partners(wide) * sines
         return ops.cast(turned, x.dtype)

@@ -1,4 +1,4 @@
-"""Places as numbers: fixed vectors, angles, and logits by offset.
+"""Places as numbers: fixed vectors, angles, offsets, and logits by offset.
 
 Sine-cosine vectors are those of big_vision (MoCo v3). Rotary angles: Su et al.
 2021, arXiv:2104.09864, for a sequence; Heo et al. 2024, arXiv:2403.13298, for
@@ -126,6 +126,71 @@ def rotary_angles(places: np.ndarray, head_dim: int, base: float) -> np.ndarray:
     omega = rotary_frequencies(head_dim, base)
     angles = places[:, :, None] * omega
     return angles.reshape(len(places), -1)
+
+
+def by_places(
+    table: Any, grid_size: tuple[int, int], num_prefix_tokens: int = 0
+) -> Any:
+    """Brings a table of offsets into the order of queries and keys.
+
+    The rows of the table are the offsets of two cells of the grid, query minus
+    key, from `(1 - rows, 1 - columns)` on, columns first. With tokens in front
+    of the grid three rows follow: from such a token to the grid, from the grid
+    to such a token, and among such tokens.
+
+    Args:
+        table: tensor of shape `((2 rows - 1) * (2 columns - 1), heads)`, with
+            three rows more if there are tokens before the grid.
+        grid_size: rows and columns of the grid.
+        num_prefix_tokens: number of tokens before the grid.
+
+    Returns:
+        A tensor of shape `(heads, tokens, tokens)`, queries first.
+    """
+    rows, columns = grid_size
+    down, across = 2 * rows - 1, 2 * columns - 1
+    heads, cells = table.shape[-1], rows * columns
+    # `by_key` counts from the query to the key. No gather: its gradient adds
+    # up rows one by one, and its indices are as many as two tokens have pairs.
+    x = ops.flip(table[: down * across], axis=0)
+    x = ops.reshape(ops.transpose(x), (heads, down, 1, across))
+    x = by_key(ops.broadcast_to(x, (heads, down, columns, across)))
+    x = ops.transpose(x, (0, 2, 3, 1))
+    x = ops.reshape(x, (heads, columns * columns, 1, down))
+    x = by_key(ops.broadcast_to(x, (heads, columns * columns, rows, down)))
+    x = ops.reshape(x, (heads, columns, columns, rows, rows))
+    x = ops.transpose(x, (0, 3, 1, 4, 2))
+    x = ops.reshape(x, (heads, cells, cells))
+    if not num_prefix_tokens:
+        return x
+
+    def constant(row, queries, keys):
+        value = ops.reshape(table[row], (heads, 1, 1))
+        return ops.broadcast_to(value, (heads, queries, keys))
+
+    prefix = num_prefix_tokens
+    of_prefix = [constant(-1, prefix, prefix), constant(-3, prefix, cells)]
+    of_grid = [constant(-2, cells, prefix), x]
+    return ops.concatenate(
+        [ops.concatenate(part, axis=2) for part in (of_prefix, of_grid)],
+        axis=1,
+    )
+
+
+def log_offsets(grid_size: tuple[int, int]) -> np.ndarray:
+    """Returns `sign(d) log(1 + |d|)` for every offset `d` on a grid.
+
+    Args:
+        grid_size: rows and columns of the grid.
+
+    Returns:
+        An array of shape `((2 rows - 1) * (2 columns - 1), 2)`, float64, in
+        the order of `by_places`: of rows, of columns.
+    """
+    axes = [np.arange(1 - size, size) for size in grid_size]
+    offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    offsets = offsets.reshape(-1, 2).astype("float64")
+    return np.sign(offsets) * np.log1p(np.abs(offsets))
 
 
 def by_key(logits: Any) -> Any:

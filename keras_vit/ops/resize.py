@@ -149,6 +149,65 @@ def resize_grid(
     return resized.astype(grid.dtype)
 
 
+def resize_offset_table(
+    table: np.ndarray,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    method: Method = "corner_aligned",
+) -> np.ndarray:
+    """Resamples a table with a row for every offset between two cells.
+
+    The offsets of a larger grid are not those of a smaller one stretched: one
+    cell to the left stays one cell to the left. So BEiT gives the old offsets
+    new places, whose distances grow from 1 as a geometric series, until the
+    outermost of both grids meet, and is linear between them. A smaller grid
+    takes them at the ratio 1.01, the least.
+
+    Args:
+        table: array of shape `((2 rows - 1) * (2 columns - 1) + more, heads)`
+            in the order of `by_places`. Further rows are kept.
+        old_grid: rows and columns of the table's grid.
+        new_grid: the new rows and columns.
+        method: `"torch_bicubic"` is for transformers, which stretches these
+            tables, `"bilinear"`; all others stand for BEiT's way, as in timm.
+
+    Returns:
+        An array of the dtype of `table`.
+
+    Reference:
+        microsoft/unilm, `beit/run_class_finetuning.py`; timm,
+        `layers/pos_embed_rel.py`, `resize_rel_pos_bias_table`
+    """
+    rows, columns = (
+        resize_matrix(2 * new - 1, 2 * old - 1, "bilinear")
+        if method == "torch_bicubic"
+        else _geometric_matrix(new, old)
+        for new, old in zip(new_grid, old_grid)
+    )
+    count = rows.shape[1] * columns.shape[1]
+    grid = table[:count].astype("float64")
+    grid = grid.reshape(rows.shape[1], columns.shape[1], -1)
+    grid = np.einsum("Hh,hwd->Hwd", rows, grid)
+    grid = np.einsum("Ww,Hwd->HWd", columns, grid)
+    resized = grid.reshape(-1, table.shape[1]).astype(table.dtype)
+    return np.concatenate([resized, table[count:]])
+
+
+def _geometric_matrix(new_size, old_size):
+    """From the offsets of `old_size` cells to those of `new_size`."""
+    reach = new_size - 1
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        outermost = (ratio ** (old_size - 1) - 1) / (ratio - 1)
+        low, high = (low, ratio) if outermost > reach else (ratio, high)
+    positive = np.cumsum(ratio ** np.arange(old_size - 1))
+    places = np.concatenate([-positive[::-1], [0.0], positive])
+    wanted = np.arange(-reach, reach + 1)
+    columns = [np.interp(wanted, places, one) for one in np.eye(len(places))]
+    return np.stack(columns, axis=1)
+
+
 def resize_patch_kernel(
     kernel: np.ndarray,
     old_patch: tuple[int, int],

@@ -15,6 +15,7 @@ from keras_vit.layers import (
     Patches,
     PositionEmbedding,
     RelativeAttention,
+    RelativeBiasAttention,
     RotaryAttention,
     TokenGrid,
     TransformerBlock,
@@ -36,6 +37,7 @@ PLACED = (
     AxialBlock,
     PositionEmbedding,
     RelativeAttention,
+    RelativeBiasAttention,
     RotaryAttention,
     WindowAttention,
 )

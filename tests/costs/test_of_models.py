@@ -11,6 +11,8 @@ from keras_vit.layers import (
     AxialBlock,
     PatchEncoder,
     RelativeAttention,
+    RelativeBiasAttention,
+    RelativeMLPAttention,
     RotaryAttention,
     SelfAttention,
     SparseAttention,
@@ -262,6 +264,16 @@ def test_attention_of_other_kinds():
     relative = cost_of(RelativeAttention(2))
     assert relative.macs - full.macs == 24 * 47 * 8
     assert relative.parameters - full.parameters == 47 * 4
+    # A table is read, not multiplied: 7 x 11 offsets, a number each a head.
+    biased = cost_of(RelativeBiasAttention(2, (4, 6)))
+    assert biased.macs == full.macs
+    assert biased.activations == full.activations
+    assert biased.parameters - full.parameters == 77 * 2
+    # An MLP from 2 numbers to 3 and from 3 to 2, of 77 offsets.
+    made = cost_of(RelativeMLPAttention(2, (4, 6), bias_dim=3))
+    assert made.macs - full.macs == 77 * (2 * 3 + 3 * 2)
+    assert made.attention_macs == full.attention_macs
+    assert made.parameters - full.parameters == 2 * 3 + 3 + 3 * 2 + 2
     # Top-k is taken of all scores, rotary positions take no product of
     # matrices.
     assert cost_of(SparseAttention(2, k=3)).macs == full.macs

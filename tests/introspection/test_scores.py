@@ -11,6 +11,7 @@ import keras_vit
 from keras_vit.introspection import attention_scores, scores
 from keras_vit.layers import (
     AxialBlock,
+    RelativeBiasAttention,
     RotaryAttention,
     SelfAttention,
     SparseAttention,
@@ -44,6 +45,10 @@ KINDS = {
     "rotary": {
         "position": None,
         "block": block_with(lambda: RotaryAttention(4, (2, 3), 1)),
+    },
+    "bias": {
+        "position": None,
+        "block": block_with(lambda: RelativeBiasAttention(4, (2, 3), 1)),
     },
     "sparse": {"block": block_with(lambda: SparseAttention(4, k=3))},
     "qk_norm": {"block": block_with(lambda: SelfAttention(4, qk_norm=True))},

@@ -162,6 +162,29 @@ CASES = [
         fixed=KEY_BIAS,
     ),
     Case(
+        layers.RelativeBiasAttention,
+        {**ATTENTION_OPTIONS, "grid_size": (2, 3), "num_prefix_tokens": 1},
+        TOKENS,
+        TOKENS,
+        # 3 offsets of rows, 5 of columns, 3 of the class token; 2 heads
+        ATTENTION_WEIGHTS + (3 * 5 + 3) * 2,
+        fixed=KEY_BIAS,
+    ),
+    Case(
+        layers.RelativeMLPAttention,
+        {
+            **ATTENTION_OPTIONS,
+            "grid_size": (2, 3),
+            "num_prefix_tokens": 1,
+            "bias_dim": 4,
+        },
+        TOKENS,
+        TOKENS,
+        # an MLP of 4 units, each of which is on at some offset
+        ATTENTION_WEIGHTS + (2 * 4 + 4) + (4 * 2 + 2),
+        fixed=KEY_BIAS,
+    ),
+    Case(
         layers.RotaryAttention,
         {
             **ATTENTION_OPTIONS,

@@ -9,6 +9,8 @@ import keras_vit
 from keras_vit.layers import (
     AxialBlock,
     RelativeAttention,
+    RelativeBiasAttention,
+    RelativeMLPAttention,
     RotaryAttention,
     SparseAttention,
     TransformerBlock,
@@ -44,6 +46,20 @@ def variants(heads, width, prefix=1):
             "position": None,
             "block": with_attention(
                 lambda grid: RelativeAttention(heads), width
+            )(grid),
+        },
+        "bias": lambda grid: {
+            "position": None,
+            "block": with_attention(
+                lambda grid: RelativeBiasAttention(heads, grid, prefix), width
+            )(grid),
+        },
+        # A class token has no place: in the last block it would see no bias.
+        "bias of an MLP": lambda grid: {
+            "position": None,
+            "pooling": "average",
+            "block": with_attention(
+                lambda grid: RelativeMLPAttention(heads, grid), width
             )(grid),
         },
         "rotary": lambda grid: {
@@ -84,8 +100,8 @@ def test_trains_saves_loads_and_changes_resolution(name, build, rng, tmp_path):
     before = [to_numpy(w).copy() for w in model.trainable_weights]
     model.fit(images, np.ones((4, 3)), verbose=0)
     for weight, old in zip(model.trainable_weights, before):
-        # A bias on the keys moves all logits of a query alike.
-        if not weight.path.endswith("key/bias"):
+        # They move all logits of a query alike.
+        if not weight.path.endswith(("key/bias", "bias_output/bias")):
             assert not np.array_equal(to_numpy(weight), old), weight.path
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -99,7 +115,8 @@ def test_trains_saves_loads_and_changes_resolution(name, build, rng, tmp_path):
     assert np.isfinite(larger.predict(larger_images, verbose=0)).all()
     again = keras_vit.change_resolution(larger, (8, 16))
     for old, new in zip(model.weights, again.weights):
-        if "position" not in old.path and "offset" not in old.path:
+        resampled = ("position", "offset", "bias_table")
+        if not any(name in old.path for name in resampled):
             np.testing.assert_array_equal(to_numpy(old), to_numpy(new))
 
 

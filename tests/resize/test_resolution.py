@@ -8,7 +8,12 @@ from helpers import EAGER, outputs_of, randomize, to_numpy
 
 import keras_vit
 from keras_vit.layers import PatchEncoder
-from keras_vit.ops.resize import resize_grid, resize_matrix, resize_patch_kernel
+from keras_vit.ops.resize import (
+    resize_grid,
+    resize_matrix,
+    resize_offset_table,
+    resize_patch_kernel,
+)
 
 
 def table_of(model):
@@ -358,3 +363,19 @@ def test_lora_comes_back_merged_and_all_that_it_held_learns(tiny_vit, rng):
     )
     frozen = {w.path for w in larger.non_trainable_weights}
     assert frozen == {w.path for w in larger.get_layer("patch_encoder").weights}
+
+
+def test_one_cell_to_the_left_stays_one_cell_to_the_left(rng):
+    """A table of offsets is no picture of the grid."""
+    table = rng.normal(size=(7 * 5 + 3, 2))
+    larger = resize_offset_table(table, (4, 3), (9, 7))
+    assert larger.shape == (17 * 13 + 3, 2)
+    np.testing.assert_array_equal(larger[-3:], table[-3:])
+    old, new = table[:-3].reshape(7, 5, 2), larger[:-3].reshape(17, 13, 2)
+    # Around offset zero, which is in the middle, and at the four corners.
+    np.testing.assert_allclose(new[7:10, 5:8], old[2:5, 1:4], atol=1e-12)
+    np.testing.assert_allclose(
+        new[::16, ::12],
+        old[::6, ::4],
+        atol=1e-4,  # of the ratio, 1e-6
+    )
