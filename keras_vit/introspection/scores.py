@@ -192,6 +192,8 @@ def _scores(block, tokens):
     """Returns the scores of a block for its input, as an array."""
     attention = block
     if isinstance(block, TransformerBlock):
-        attention, tokens = block.attention, block.attention_norm(tokens)
+        attention = block.attention
+        if not block.norm_after:
+            tokens = block.attention_norm(tokens)
     _, scores = attention(tokens, training=False, return_attention_scores=True)
     return ops.convert_to_numpy(scores)

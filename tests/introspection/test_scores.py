@@ -129,6 +129,18 @@ def test_scores_are_the_softmax_of_the_paper(tiny_vit, images):
     np.testing.assert_allclose(array, expected, atol=1e-5)
 
 
+def test_a_norm_behind_the_branch_is_not_in_front_of_it(tiny_vit, images):
+    """What attention sees there are the tokens as they are."""
+    model = tiny_vit(
+        block=lambda index: TransformerBlock(4, 32, norm_after=True)
+    )
+    tokens = keras_vit.feature_extractor(model, "block_00")(images)
+    attention = model.get_layer("block_01").attention
+    _, expected = attention(tokens, return_attention_scores=True)
+    ((_, array),) = attention_scores(model, images, "block_01")
+    np.testing.assert_allclose(array, to_numpy(expected), atol=1e-5)
+
+
 def test_scores_of_what_was_built_on_a_vit(tiny_vit, images):
     model = tiny_vit()
     expected = dict(attention_scores(model, images))
