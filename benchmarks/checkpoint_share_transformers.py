@@ -26,6 +26,8 @@ TEXT = {
     "max_position_embeddings": 8,
 }
 TWO = {"vision_config": ViT, "text_config": TEXT}
+TABLES = {"use_relative_position_bias": True}
+ONE_TABLE = {"use_shared_relative_position_bias": True}
 MAE = {
     "mask_ratio": 0.0,
     "decoder_hidden_size": 32,
@@ -103,7 +105,10 @@ CASES = {
         "SiglipForImageClassification": (TWO | LABELS, logits),
         "Siglip2VisionModel": (ViT | {"num_patches": 16}, naflex),
         "BeitModel": (ViT, pooled),
+        "BeitModel (tables)": (ViT | TABLES, pooled),
+        "BeitModel (one table)": (ViT | ONE_TABLE, pooled),
         "Data2VecVisionModel": (ViT, patches),
+        "Data2VecVisionModel (tables)": (ViT | TABLES, patches),
         "DPTModel": (ViT | {"backbone_out_indices": [0, 1, 1, 1]}, pooled),
         "TimmWrapperForImageClassification": (WRAPPED | LABELS, logits),
         "VideoMAEModel": (ViT | {"num_frames": 2}, None),

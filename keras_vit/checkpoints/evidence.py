@@ -153,6 +153,28 @@ class Evidence:
             )
         return found[0]
 
+    def grid_of_offsets(self, rows, patch_size, image_size=None):
+        """Returns the grid of a table of the offsets between two cells.
+
+        Args:
+            rows: rows of the table, without those of other tokens.
+            patch_size: height and width of a patch.
+            image_size: height and width that somebody states, or `None`.
+        """
+        edge = (math.isqrt(max(rows, 0)) + 1) // 2
+        given = self.given.get("file_grid")
+        grids = [given] if given is not None else [(edge, edge)]
+        if given is None and image_size is not None:
+            known = (-(-e // p) for e, p in zip(image_size, patch_size))
+            grids.insert(0, tuple(known))
+        for grid in grids:
+            if math.prod(2 * cells - 1 for cells in grid) == rows:
+                return tuple(grid)
+        raise UndescribedError(
+            f"'{self.path}': {rows} offsets are not those of a grid of "
+            f"{grids[0]}. Say which it is: `file_grid=(rows, columns)`."
+        )
+
     def preprocessing(self, mean=None, std=None, crop=None, interpolation=None):
         """Returns the statistics of the images, by what is stated of them."""
         given = self.given.get("preprocessing")

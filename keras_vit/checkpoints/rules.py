@@ -192,6 +192,9 @@ class Format:
     resampling: str = "corner_aligned"
 
 
+DEEPEST = 64  # blocks of a network, of all that are published
+
+
 def dense(key, path, kernel=SAME, bias=SAME, names=("kernel", "bias")):
     """The rules of a dense layer, or of one that holds several of ours."""
     paths = (path,) if isinstance(path, str) else path
@@ -227,4 +230,23 @@ def norm(key, path, names=("weight", "bias"), separator="."):
     return (
         Rule(f"{key}{separator}{names[0]}", (f"{path}/gamma",)),
         Rule(f"{key}{separator}{names[1]}", (f"{path}/beta",)),
+    )
+
+
+def for_all_blocks(rule):
+    """Returns the rules by which all blocks take a copy of one array.
+
+    Args:
+        rule: the rule of one weight, with `{i:02d}` in its path for a block.
+    """
+    (path,), one = rule.paths, rule.layout
+    copies = Layout(
+        shape=lambda shapes, patch: one.shape(shapes[:1], patch),
+        read=lambda array, shapes: one.read(array, shapes[:1]) * len(shapes),
+        write=lambda weights, patch: one.write(weights[:1], patch),
+    )
+    return tuple(
+        Rule(rule.key, tuple(path.format(i=i) for i in range(depth)), copies)
+        # As many as the model has: the first rule counts that fits it.
+        for depth in range(DEEPEST, 0, -1)
     )

@@ -23,6 +23,7 @@ from keras_vit.checkpoints.formats.timm import (
     TIMM,
     TIMM_EVA,
     TIMM_NAFLEX,
+    TIMM_RELATIVE,
 )
 from keras_vit.checkpoints.formats.torchvision import TORCHVISION
 from keras_vit.checkpoints.formats.transformers import (
@@ -68,6 +69,7 @@ FORMATS = (
     LINEN,
     BIT,
     *META,
+    TIMM_RELATIVE,
     TIMM_EVA,
     TIMM,
     TIMM_NAFLEX,

@@ -2,13 +2,18 @@
 
 Sources: timm 1.0, `models/vision_transformer.py`, and for the ResNets under
 hybrids `models/vision_transformer_hybrid.py` and `models/resnetv2.py`;
-`timm_eva` has what `models/eva.py` adds, and `timm_naflex` what
-`models/naflexvit.py` does.
+`timm_eva` has what `models/eva.py` adds, `timm_naflex` what
+`models/naflexvit.py` does, `timm_relative` what relative position biases do.
 """
 
 import dataclasses
 
-from keras_vit.checkpoints.formats import timm_eva, timm_naflex
+from keras_vit.checkpoints.formats import (
+    relative_biases,
+    timm_eva,
+    timm_naflex,
+    timm_relative,
+)
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.rules import (
     OIHW,
@@ -115,4 +120,12 @@ TIMM_NAFLEX = dataclasses.replace(
     marker=timm_naflex.MARKER,
     describe=timm_naflex.describe,
     rules=(*timm_naflex.RULES, *TIMM.rules),
+)
+TIMM_RELATIVE = dataclasses.replace(
+    TIMM,
+    name="timm with relative biases",
+    marker=(TIMM.marker, timm_relative.MARKER),
+    describe=timm_relative.describe,
+    unused=rf"{relative_biases.INDEX}|mask_token|lm_head\..*",
+    rules=(*timm_eva.RULES, *TIMM.rules, *timm_relative.RULES),
 )

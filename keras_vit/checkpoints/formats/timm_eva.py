@@ -15,7 +15,13 @@ import numpy as np
 from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats import timm_describe
 from keras_vit.checkpoints.formats.timm_describe import pair
-from keras_vit.checkpoints.rules import FLAT, Layout, Rule, linear
+from keras_vit.checkpoints.rules import (
+    DEEPEST,
+    FLAT,
+    Layout,
+    Rule,
+    linear,
+)
 
 # Any of these is in `models/eva.py` alone.
 MARKER = r"(blocks\.0\.(gamma_1|attn\.q_bias|attn\.q_proj\.weight)|rope\.freqs)"
@@ -90,7 +96,7 @@ def describe(evidence):
     depth = plain.variant.num_layers
     _check_known(evidence, arguments, depth)
 
-    attention = _attention(evidence, plain, arguments)
+    own = attention(evidence, plain)
     pooling = "map" if "attn_pool.latent" in evidence else None
     pooling = pooling or arguments["global_pool"]
     if pooling not in POOLINGS:
@@ -106,8 +112,8 @@ def describe(evidence):
         block["norm_after"] = True
     size = plain.image_size
     if arguments["use_rot_pos_emb"]:
-        size = size or _size(evidence, plain.variant.patch_size)
-        attention |= _rotary(evidence, plain, size, arguments)
+        size = size or size_of_grid(evidence, plain.variant.patch_size)
+        own |= _rotary(evidence, plain, size, arguments)
     pool = _pool(evidence, plain.variant, arguments)
     return dataclasses.replace(
         plain,
@@ -115,7 +121,7 @@ def describe(evidence):
         epsilon=evidence.given.get("epsilon")
         or (1e-5 if re.search(EPSILONS, name) else 1e-6),
         pooling=POOLINGS[pooling],
-        attention=attention,
+        attention=own,
         block=block,
         pool=pool,
     )
@@ -173,16 +179,21 @@ def _check_known(evidence, arguments, depth):
         )
 
 
-def _attention(evidence, plain, arguments):
-    """Biases, norms and heads of the attention."""
+def attention(evidence, plain):
+    """Returns biases, norms and heads of the attention, as arguments of it.
+
+    Args:
+        evidence: the `Evidence`.
+        plain: the `Description` by `timm_describe`.
+    """
     depth, heads = plain.variant.num_layers, plain.variant.num_heads
     has = lambda key: evidence.in_blocks(f"blocks.{{i}}.attn.{key}", depth)  # noqa: E731
-    attention = dict(plain.attention)
-    attention.pop("use_bias", None)
+    own = dict(plain.attention)
+    own.pop("use_bias", None)
     if not (has("qkv.bias") or has("q_bias") or has("q_proj.bias")):
-        attention["use_bias"] = False
+        own["use_bias"] = False
     elif not (has("qkv.bias") or has("k_proj.bias")):
-        attention["use_key_bias"] = False
+        own["use_key_bias"] = False
     if has("k_proj.weight"):
         width = evidence.shape("blocks.0.attn.q_proj.weight")[0] // heads
         found = {
@@ -195,8 +206,8 @@ def _attention(evidence, plain, arguments):
                 "blocks (Sapiens2): no network of one kind of block."
             )
         if found != {heads}:
-            attention["num_kv_heads"] = found.pop()
-    return attention
+            own["num_kv_heads"] = found.pop()
+    return own
 
 
 def _rotary(evidence, plain, size, arguments):
@@ -225,13 +236,18 @@ def _rotary(evidence, plain, size, arguments):
     return own
 
 
-def _size(evidence, patch):
-    """Height and width by the grid that the caller states."""
+def size_of_grid(evidence, patch):
+    """Returns height and width by the grid that the caller states.
+
+    Args:
+        evidence: the `Evidence`.
+        patch: height and width of a patch.
+    """
     grid = evidence.given.get("file_grid")
     if grid is None:
         raise CheckpointError(
-            f"'{evidence.path}' has rotary positions and no table, and nothing "
-            "says for which grid. Pass `file_grid=(rows, columns)`."
+            f"'{evidence.path}' has no table of positions, and nothing says "
+            "for which grid it is. Pass `file_grid=(rows, columns)`."
         )
     return tuple(cells * edge for cells, edge in zip(grid, patch))
 
@@ -258,7 +274,6 @@ _OF_ALL_BLOCKS = Layout(
     read=lambda array, shapes: [array[:, i] for i in range(len(shapes))],
     write=lambda weights, patch: np.stack(weights, axis=1),
 )
-DEEPEST = 64  # of timm's, eva02_enormous
 RULES = (
     *(
         rule

@@ -8,9 +8,9 @@ of the others. `transformers_towers` has CLIP, SigLIP and theirs.
 import dataclasses
 import re
 
+from keras_vit.checkpoints.formats import relative_biases, transformers_beit
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS, REGISTERS
 from keras_vit.checkpoints.formats.transformers_describe import (
-    describe_beit,
     describe_dinov2,
     describe_dinov2_classifier,
     describe_eomt,
@@ -98,18 +98,19 @@ HUGGING_FACE = Format(
 )
 BEIT = Format(
     name="BEiT",
-    describe=describe_beit,
+    describe=transformers_beit.describe,
     resampling="torch_bicubic",
     marker=r"encoder\.layer\.0\.lambda_1",
     prefixes=("beit.", "data2vec_vision.", ""),
     activation="gelu",
     epsilon=1e-12,
-    unused=r"embeddings\.mask_token|lm_head\..*",
+    unused=rf"embeddings\.mask_token|lm_head\..*|{relative_biases.INDEX}",
     rules=(
         *_HF_COMMON,
         *_HF_MLP,
         *_LAMBDAS,
         *norm("pooler.layernorm", "pooling_norm"),
+        *transformers_beit.RULES,
     ),
 )
 INTERNVL = Format(

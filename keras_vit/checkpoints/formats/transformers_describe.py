@@ -136,13 +136,9 @@ def describe_dinov2_classifier(evidence: Evidence) -> Description:
 def describe_beit(evidence: Evidence) -> Description:
     """Returns the `Description` of BEiT and Data2Vec without relative biases.
 
-    With `use_mean_pooling` the last norm, if any, follows the average.
+    With `use_mean_pooling` the last norm, if any, follows the average. The
+    biases are added in `transformers_beit`.
     """
-    if any("relative_position_bias" in key for key in evidence.shapes):
-        raise CheckpointError(
-            f"'{evidence.path}' has tables of relative position biases "
-            "(`use_relative_position_bias` of BEiT), which are not read."
-        )
     description = _describe(evidence, out="output.dense", epsilon=1e-12)
     after = "pooler.layernorm.weight" in evidence
     before = "layernorm.weight" in evidence
