@@ -23,7 +23,10 @@ from keras_vit.layers import (
     PatchEncoder,
     Patches,
     PixelNormalization,
+    RelativeBiasAttention,
+    RelativeMLPAttention,
     RMSNorm,
+    RotaryAttention,
     StandardizedConv2D,
     TokenPooling,
     TransformerBlock,
@@ -271,6 +274,44 @@ def stages_of(weights):
     found = map(re.compile(r"stage(\d+)_unit\d+/conv1/kernel").match, weights)
     count = collections.Counter(int(match[1]) for match in found if match)
     return tuple(count[stage] for stage in sorted(count))
+
+
+# Arguments that decide by which angles queries and keys are turned.
+ROTATION = (
+    "base",
+    "pairing",
+    "coordinates",
+    "indexing",
+    "grid_offset",
+    "reference_grid",
+)
+
+
+def places_of(attention):
+    """Returns what an attention makes of places that no weight tells.
+
+    Args:
+        attention: a layer.
+
+    Returns:
+        A dict from arguments of the layer to values: equal for two layers of
+        one class that compute the same with the same weights.
+    """
+    if isinstance(attention, RotaryAttention):
+        own = {name: getattr(attention, name) for name in ROTATION}
+        # Without one, the grid is its own; normalized places need none.
+        own["reference_grid"] = attention.reference_grid or attention.grid_size
+        if attention.coordinates == "normalized":
+            del own["reference_grid"]
+        if attention.mixed:
+            # Where its learned frequencies began is past.
+            del own["base"]
+        return own
+    # Tables of 3 x 4 and of 4 x 3 cells have one shape.
+    tables = isinstance(attention, RelativeBiasAttention)
+    if tables and not isinstance(attention, RelativeMLPAttention):
+        return {"grid_size": attention.grid_size}
+    return {}
 
 
 class Anatomy:

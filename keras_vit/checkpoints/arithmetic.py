@@ -2,12 +2,19 @@
 
 The same arrays fit into networks that compute something else: another GELU or
 epsilon, another number of heads, a norm behind the branch, rotary or sparse
-attention, images of other statistics.
+attention, rotary positions of another convention, images of other statistics.
 """
 
 import numpy as np
 
-from keras_vit.anatomy import arithmetic_of, preprocessing_of, trunks_of
+from keras_vit.anatomy import (
+    arithmetic_of,
+    find_layers,
+    places_of,
+    preprocessing_of,
+    trunks_of,
+)
+from keras_vit.layers import RotaryAttention, TransformerBlock
 from keras_vit.layers.residual_unit import trunk_arithmetic
 
 
@@ -45,18 +52,47 @@ def arithmetic_problems(model, form, checkpoint, description, pooling=True):
     given["activation"].discard("swiglu")
     if expected["activation"] == "swiglu":
         given["activation"] = set()
-    problems = []
-    for name, value in expected.items():
-        if given[name] - {value}:
-            values = ", ".join(sorted(map(repr, given[name])))
-            problems.append(
-                f"weights of {form.name} are made for {name}={value!r}, the "
-                f"model has {values}. Build it with `{name}={value!r}`, or "
-                "pass `check_numerics=False`."
-            )
+    found = [
+        (name, value, given[name])
+        for name, value in expected.items()
+        if given[name] - {value}
+    ]
+    if description is not None:
+        found += _other_places(model, description)
+    problems = [
+        f"weights of {form.name} are made for {name}={value!r}, the model has "
+        f"{', '.join(sorted(map(repr, others)))}. Build it with "
+        f"`{name}={value!r}`, or pass `check_numerics=False`."
+        for name, value, others in found
+    ]
     if description is not None:
         problems += _problems_with_trunk(model, form, description)
     return problems + _problems_with_pixels(preprocessing_of(model), stated)
+
+
+def _other_places(model, description):
+    """Arguments of the attention with the right value and the model's."""
+    found = {}
+    for block in find_layers(model, TransformerBlock):
+        attention = block.attention
+        if type(attention).__name__ != description.attention.get("layer"):
+            continue  # which is another complaint
+        own, right = places_of(attention), _as_described(attention, description)
+        for name, value in right.items():
+            if own.get(name, value) != value:
+                found.setdefault((name, value), set()).add(own[name])
+    return [(name, value, others) for (name, value), others in found.items()]
+
+
+def _as_described(attention, description):
+    """What the attention of the file makes of places, on the model's grid."""
+    own = dict(description.attention)
+    own.pop("layer")
+    # It goes with the heads, which may not be known.
+    own.pop("num_kv_heads", None)
+    if isinstance(attention, RotaryAttention):
+        own["grid_size"] = attention.grid_size
+    return places_of(type(attention)(description.variant.num_heads, **own))
 
 
 def _problems_with_trunk(model, form, description):

@@ -274,11 +274,12 @@ class Checkpoint:
             return recognise(self.path, arrays)[0]
 
     def _stated(self):
-        """What a preset says of its file."""
+        """What a preset, or a caller, says of its file."""
         stated = {
             "activation": self.activation,
             "epsilon": self.epsilon,
             "preprocessing": self.preprocessing,
+            "file_grid": self.grid,
         }
         return {key: value for key, value in stated.items() if value}
 

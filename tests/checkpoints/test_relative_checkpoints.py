@@ -189,10 +189,21 @@ def test_a_grid_that_nothing_says_is_asked_for(rng, tmp_path, photographs):
             opened(tmp_path, num_heads=4, **known)
         model, _ = opened(tmp_path, num_heads=4, file_grid=(4, 3), **known)
         assert_agrees(model, module, photographs, "inception")
+        keras_vit.load_checkpoint(model, tmp_path, file_grid=(4, 3))
     small("vit_relpos_medium_patch16_rpn_224", rng, tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(keras_vit.CheckpointError, match="'architecture'"):
         opened(tmp_path, file_grid=(4, 3))
+
+
+def test_a_table_does_not_turn_by_itself(rng, tmp_path):
+    """Those of 4 x 3 and of 3 x 4 cells have one shape."""
+    small("beit_base_patch16_224", rng, tmp_path)
+    model, _ = opened(tmp_path)
+    turned = keras_vit.change_resolution(model, SIZE[::-1])
+    with pytest.raises(keras_vit.CheckpointError, match=r"_size=\(4, 3\)"):
+        keras_vit.load_checkpoint(turned, tmp_path)
+    keras_vit.load_checkpoint(model, tmp_path)
 
 
 def test_indices_and_heads_of_pretraining_are_no_weights(

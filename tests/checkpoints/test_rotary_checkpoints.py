@@ -4,6 +4,7 @@ Small random networks as their library writes them, in one call, equal numbers,
 on rectangles: a square hides which axis is which.
 """
 
+import dataclasses
 import inspect
 import json
 import pathlib
@@ -264,6 +265,93 @@ def test_rotary_weights_stay_out_of_a_plain_model(rng, tmp_path):
     )
     with pytest.raises(keras_vit.CheckpointError, match="RotaryAttention"):
         keras_vit.load_checkpoint(plain, tmp_path)
+
+
+# By the architecture whose file it is of: what no weight tells.
+CONVENTIONS = {
+    "eva02_base_patch16_clip_224": {
+        "pairing": "interleaved",
+        "base": 10_000.0,
+        "reference_grid": (16, 16),
+    },
+    "vit_base_patch16_rope_224": {
+        "pairing": "interleaved",
+        "base": 100.0,
+        "indexing": "xy",
+    },
+    "vit_pe_spatial_base_patch16_512": {
+        "pairing": "interleaved",
+        "base": 10_000.0,
+        "indexing": "xy",
+        "grid_offset": 1.0,
+        "reference_grid": (32, 32),
+    },
+    "vit_base_patch16_dinov3": {
+        "pairing": "half",
+        "base": 100.0,
+        "coordinates": "normalized",
+    },
+}
+
+
+def rebuilt(description, **convention):
+    """The network of a file, turned by another convention."""
+    own = {
+        name: value
+        for name, value in description.attention.items()
+        if name not in keras_vit.anatomy.ROTATION
+    }
+    return keras_vit.opening.build(
+        dataclasses.replace(description, attention={**own, **convention})
+    )
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_a_convention_does_not_pass_for_another(name, rng, tmp_path):
+    """Each file into a model of each convention, all with the same weights."""
+    module = small(name, rng, tmp_path, num_classes=0)
+    checkpoint = keras_vit.checkpoints.load.Checkpoint.locate(tmp_path)
+    description, _ = checkpoint.describe()
+    for other, convention in CONVENTIONS.items():
+        model = rebuilt(description, **convention)
+        if other == name:
+            keras_vit.load_checkpoint(model, tmp_path)
+            images = rng.integers(0, 256, (2, *SIZE, 3)).astype("uint8")
+            assert_agrees(model, module, images, statistics_of(module))
+            continue
+        before = model.get_weights()
+        differs = {
+            key: CONVENTIONS[name].get(key)
+            for key in convention.keys() | CONVENTIONS[name].keys()
+            if convention.get(key) != CONVENTIONS[name].get(key)
+        }
+        with pytest.raises(keras_vit.CheckpointError) as raised:
+            keras_vit.load_checkpoint(model, tmp_path)
+        # A reference grid says nothing where places are normalized.
+        normalized = "coordinates" in differs
+        for key in differs:
+            assert f"{key}=" in str(raised.value) or (
+                normalized and key == "reference_grid"
+            )
+        for old, new in zip(before, model.get_weights()):
+            np.testing.assert_array_equal(old, new)
+        keras_vit.load_checkpoint(model, tmp_path, check_numerics=False)
+
+
+def test_a_reference_that_is_the_grid_is_none(rng, tmp_path):
+    own = {"num_classes": 0, "ref_feat_shape": (4, 3)}
+    small("eva02_base_patch16_clip_224", rng, tmp_path, **own)
+    checkpoint = keras_vit.checkpoints.load.Checkpoint.locate(tmp_path)
+    convention = dict(CONVENTIONS["eva02_base_patch16_clip_224"])
+    del convention["reference_grid"]
+    model = rebuilt(checkpoint.describe()[0], **convention)
+    keras_vit.load_checkpoint(model, tmp_path)
+    # At another size they differ, and what fits any size goes on doing so.
+    larger = keras_vit.change_resolution(model, (80, 96))
+    with pytest.raises(keras_vit.CheckpointError, match=r"ence_grid=\(4, 3\)"):
+        keras_vit.load_checkpoint(larger, tmp_path)
+    model, _ = opened(tmp_path, image_size=(80, 96))
+    keras_vit.load_checkpoint(model, tmp_path, resize_positions="bicubic")
 
 
 def test_description_builds_the_same(rng, tmp_path, photographs, capsys):
