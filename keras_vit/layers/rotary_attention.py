@@ -45,8 +45,8 @@ class RotaryAttention(SelfAttention):
 
     the angles `t` of the pairs are `[u omega, v omega]`, so that logits depend
     on the places of two tokens only through differences of coordinates. Tokens
-    before the grid and values are not turned. Queries and keys are turned
-    after `qk_norm`, in at least float32.
+    before the grid are not turned, unless they learn their angles; values never
+    are. Queries and keys are turned after `qk_norm`, in at least float32.
 
     Public networks differ in which elements are a pair and in what the
     coordinates are:
@@ -59,11 +59,12 @@ class RotaryAttention(SelfAttention):
     | RoPE-ViT, mixed | 10 | `"interleaved"` | `"xy"` | `mixed=True` |
     | Perception Encoder | 10,000 | `"interleaved"` | `"xy"` | `grid_offset=1` |
     | DINOv3 | 100 | `"half"` | `"ij"` | `coordinates="normalized"` |
+    | MLCD | 10,000 | `"half"` | `"ij"` | `prefix_angles=True` |
 
-    The layer has the weights of `SelfAttention`, and with `mixed=True` one
-    more. In a model, use `position=None` for `PatchEncoder`, unless the
-    network has both. Tokens do not tell their grid, so `grid_size` is needed;
-    `change_resolution` replaces it.
+    The layer has the weights of `SelfAttention`, and one more each with
+    `mixed=True` and `prefix_angles=True`. In a model, use `position=None` for
+    `PatchEncoder`, unless the network has both. Tokens do not tell their grid,
+    so `grid_size` is needed; `change_resolution` replaces it.
 
     Args:
         num_heads: number of heads.
@@ -90,6 +91,8 @@ class RotaryAttention(SelfAttention):
         mixed: whether each head learns its frequencies, two for each pair: the
             angle is `u f_u + v f_v`. They begin as `omega` along two axes at
             right angles, in a direction that each head draws.
+        prefix_angles: whether the tokens before the grid learn angles of their
+            own, the same for all heads. They begin at zero.
         **kwargs: the other arguments of `SelfAttention` (`head_dim`,
             `use_bias`, `use_output_bias`, `qk_norm`, `dropout`, `epsilon`,
             `seed` and the rest) and those of `keras.layers.Layer`.
@@ -129,6 +132,8 @@ class RotaryAttention(SelfAttention):
           `core/vision_encoder/rope.py`
         - [Simeoni et al., 2025](https://arxiv.org/abs/2508.10104) (DINOv3);
           facebookresearch/dinov3, `dinov3/layers/rope_position_encoding.py`
+        - [An et al., 2024](https://arxiv.org/abs/2407.17331) (MLCD);
+          transformers, `models/mlcd/modeling_mlcd.py`
     """
 
     def __init__(
@@ -144,6 +149,7 @@ class RotaryAttention(SelfAttention):
         grid_offset: float = 0.0,
         reference_grid: int | tuple[int, int] | None = None,
         mixed: bool = False,
+        prefix_angles: bool = False,
         **kwargs,
     ):
         super().__init__(num_heads, **kwargs)
@@ -175,6 +181,12 @@ class RotaryAttention(SelfAttention):
                 "keys must have the same heads. Received: mixed=True, "
                 f"num_kv_heads={self.num_kv_heads}"
             )
+        self.prefix_angles = bool(prefix_angles)
+        if self.prefix_angles and not self.num_prefix_tokens:
+            raise ValueError(
+                "`prefix_angles` are those of tokens before the grid. "
+                "Received: prefix_angles=True, num_prefix_tokens=0"
+            )
 
     def build(
         self, tokens_shape: Shape, queries_shape: Shape | None = None
@@ -201,6 +213,13 @@ class RotaryAttention(SelfAttention):
         )
         # Prefix tokens have the angle 0: cosine 1, sine 0.
         prefix = ((self.num_prefix_tokens, 0), (0, 0))
+        if self.prefix_angles:
+            self.angles_of_prefix = self.add_weight(
+                name="prefix_angles",
+                shape=(self.num_prefix_tokens, head_dim // 2),
+                initializer="zeros",
+                autocast=False,
+            )
         if self.mixed:
             self._places = np.pad(places, prefix)
             self.frequencies = self.add_weight(
@@ -213,7 +232,8 @@ class RotaryAttention(SelfAttention):
         else:
             angles = np.pad(rotary_angles(places, head_dim, self.base), prefix)
             # One for all heads.
-            self._tables = self._of_elements(np, angles[:, None])
+            self._angles = angles[:, None]
+            self._tables = self._of_elements(np, self._angles)
 
     def _of_elements(self, library, angles):
         """Cosine and signed sine of each element, from angles of pairs.
@@ -261,14 +281,25 @@ class RotaryAttention(SelfAttention):
     def _waves(self):
         """Cosines and signed sines, `(tokens, heads or 1, head_dim)`."""
         dtype = at_least_float32(self.compute_dtype)
-        if not self.mixed:
+        if not (self.mixed or self.prefix_angles):
             return tuple(ops.convert_to_tensor(x, dtype) for x in self._tables)
+        angles = self._angles_of_mixed(dtype) if self.mixed else self._angles
+        angles = ops.convert_to_tensor(angles, dtype)
+        if self.prefix_angles:
+            of_prefix = ops.cast(self.angles_of_prefix, dtype)[:, None]
+            of_prefix = ops.broadcast_to(
+                of_prefix, (self.num_prefix_tokens, *angles.shape[1:])
+            )
+            of_grid = angles[self.num_prefix_tokens :]
+            angles = ops.concatenate([of_prefix, of_grid], axis=0)
+        return self._of_elements(ops, angles)
+
+    def _angles_of_mixed(self, dtype):
         # Two products and their sum: a matrix product is less exact on some
         # accelerators.
         places = ops.convert_to_tensor(self._places[:, :, None, None], dtype)
         frequencies = ops.cast(self.frequencies, dtype)
-        angles = places[:, 0] * frequencies[0] + places[:, 1] * frequencies[1]
-        return self._of_elements(ops, angles)
+        return places[:, 0] * frequencies[0] + places[:, 1] * frequencies[1]
 
     def _turn(self, x, cosines, sines):
         """Turns each pair `(a, b)` to `(a cos - b sin, b cos + a sin)`."""
@@ -300,4 +331,5 @@ class RotaryAttention(SelfAttention):
             "grid_offset": self.grid_offset,
             "reference_grid": self.reference_grid,
             "mixed": self.mixed,
+            "prefix_angles": self.prefix_angles,
         }

@@ -225,6 +225,42 @@ def test_transformers(kind, rng, tmp_path, photographs):
     assert_agrees(model, value, images, "imagenet")
 
 
+def test_mlcd(rng, tmp_path, photographs, capsys):
+    """Its class token has angles that all blocks share."""
+    transformers = import_oracle("transformers")
+    arguments = {
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 96, "image_size": 64, "patch_size": 16,
+        "rope_parameters": {"rope_type": "axial", "rope_theta": 30.0},
+    }  # fmt: skip
+    module = transformers.MLCDVisionModel(
+        transformers.MLCDVisionConfig(**arguments)
+    )
+    randomize(module, rng)
+    module.save_pretrained(tmp_path)
+
+    def value(pixels):
+        return module(pixels).pooler_output
+
+    model, notes = opened(tmp_path, image_size=SIZE)
+    assert "has a copy" in notes and "'clip'" in notes
+    assert_agrees(model, value, photographs, "clip")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras_vit.from_checkpoint(tmp_path)
+    names = {"keras_vit": keras_vit, "layers": keras_vit.layers}
+    by_hand = eval(capsys.readouterr().out, names)
+    keras_vit.load_checkpoint(by_hand, tmp_path)
+    images = rng.integers(0, 256, (2, 64, 64, 3)).astype("uint8")
+    assert_agrees(by_hand, value, images, "clip")
+    (tmp_path / "config.json").unlink()
+    known = {"activation": "gelu", "num_heads": 4}
+    with pytest.raises(keras_vit.CheckpointError, match="file_grid="):
+        opened(tmp_path, **known)
+    by_hand, _ = opened(tmp_path, file_grid=(4, 3), **known)
+    assert by_hand.input_shape[1:3] == SIZE
+
+
 def test_transformers_without_configuration(rng, tmp_path):
     value = small_dinov3(rng, tmp_path, num_attention_heads=1)
     (tmp_path / "config.json").unlink()

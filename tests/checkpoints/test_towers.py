@@ -37,7 +37,6 @@ REFUSED = {
     "YolosModel": "YOLOS",
     "VitPoseBackbone": "VitPose",
     "VideoMAEModel": "videos",
-    "MLCDVisionModel": "MLCD",
 }
 ELSEWHERE = ("DINOv3ViTModel", "VitDetModel", "SamVisionModel", "HieraModel")
 CASES = {

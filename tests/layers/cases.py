@@ -211,11 +211,13 @@ CASES = [
             "pairing": "interleaved",
             "reference_grid": (4, 4),
             "mixed": True,
+            "prefix_angles": True,
             "seed": 1,
         },
         TOKENS,
         TOKENS,
-        4 * (8 * 8 + 8) + 2 * 2 * 2,  # frequencies of 2 pairs in 2 heads
+        # frequencies of 2 pairs in 2 heads, angles of 2 pairs
+        4 * (8 * 8 + 8) + 2 * 2 * 2 + 2,
     ),
     Case(
         layers.MLP,

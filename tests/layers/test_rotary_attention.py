@@ -186,6 +186,29 @@ def test_mixed_frequencies(rng):
         )
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_tokens_before_the_grid_may_learn_their_angles(mixed, rng):
+    """MLCD's class token; the patches are turned as without."""
+    options = {"pairing": "half", "mixed": mixed}
+    attention = build(rng, (2, 3), 2, prefix_angles=True, **options)
+    plain = build(rng, (2, 3), 2, **options)
+    if mixed:
+        plain.frequencies.assign(attention.frequencies)
+    angles = rng.normal(size=(2, 4))
+    attention.angles_of_prefix.assign(angles)
+    x = rng.normal(size=(1, 8, 2, 8)).astype("float32")
+    given, _ = map(to_numpy, attention._prepare(x, x))
+    expected, _ = map(to_numpy, plain._prepare(x, x))
+    np.testing.assert_allclose(given[:, 2:], expected[:, 2:], atol=1e-6)
+    for token, head in np.ndindex(2, 2):
+        pairs = [(k, k + 4, angles[token, k]) for k in range(4)]
+        np.testing.assert_allclose(
+            given[0, token, head],
+            turn_pairs(x[0, token, head], pairs),
+            atol=1e-5,
+        )
+
+
 def test_mixed_frequencies_begin_at_right_angles():
     attention = layers.RotaryAttention(3, 2, base=10.0, mixed=True, seed=1)
     attention.build((None, 4, 48))
@@ -241,6 +264,8 @@ def test_arguments_that_exclude_each_other():
         )
     with pytest.raises(ValueError, match="mixed=True, num_kv_heads=1"):
         layers.RotaryAttention(2, 3, mixed=True, num_kv_heads=1)
+    with pytest.raises(ValueError, match="num_prefix_tokens=0"):
+        layers.RotaryAttention(2, 3, prefix_angles=True)
     with pytest.raises(ValueError, match="`pairing` must be one of"):
         layers.RotaryAttention(2, 3, pairing="halves")
 

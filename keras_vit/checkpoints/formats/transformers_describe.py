@@ -49,6 +49,7 @@ STATISTICS = {
     "owlvit": "clip",
     "owlv2": "clip",
     "blip": "clip",
+    "mlcd": "clip",
     "aimv2": "clip",
     "siglip": "inception",
     "siglip2": "inception",

@@ -1,9 +1,9 @@
 """What transformers calls the image towers of CLIP, SigLIP and BLIP.
 
-CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP, OWL-ViT, SigLIP 1 and 2, BLIP: one set
-of names, alone or beside a tower of texts. Sources: transformers 5,
-`models/clip`, `models/siglip`, `models/siglip2`, `models/blip` and
-`models/owlvit`: `configuration_*.py` and `modeling_*.py`.
+CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP, OWL-ViT, SigLIP 1 and 2, BLIP, MLCD:
+one set of names, alone or beside a tower of texts. Sources: transformers 5,
+`models/clip`, `models/siglip`, `models/siglip2`, `models/blip`,
+`models/owlvit` and `models/mlcd`: `configuration_*.py` and `modeling_*.py`.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ from keras_vit.checkpoints.rules import (
     Rule,
     convolution,
     dense,
+    for_all_blocks,
     linear,
     linear_out,
     norm,
@@ -48,7 +49,11 @@ DEFAULTS = {
     "siglip": ("gelu_pytorch_tanh", 1e-6, 12),
     "siglip2": ("gelu_pytorch_tanh", 1e-6, 12),
     "blip": ("gelu", 1e-5, 12),
+    "mlcd": ("gelu", 1e-5, 16),
 }
+# Angles of the class token of MLCD, one array for all blocks.
+ANGLES = "class_pos_emb"
+THETA = 10_000.0
 # The second is how the two towers of AltCLIP are written.
 LAYERS = ("encoder.layers.{i}.", "encoder.layer.{i}.")
 LAYER = LAYERS[0]
@@ -71,10 +76,6 @@ def describe(evidence: Evidence) -> Description:
     """Returns the `Description` of a tower of CLIP, SigLIP or BLIP."""
     config, family = family_of(evidence)
     kernel = evidence.shape("embeddings.patch_embedding.weight")
-    if "class_pos_emb" in evidence:
-        raise CheckpointError(
-            f"'{evidence.path}' has rotary positions (MLCD): not read here."
-        )
     if len(kernel) == 2:
         kernel = _flat_kernel(evidence, kernel, config)
     hidden_dim, channels, *patch = kernel
@@ -108,11 +109,16 @@ def describe(evidence: Evidence) -> Description:
         patch_encoder["use_bias"] = False
     if {"pre_layrnorm.weight", "pre_layernorm.weight"} & set(evidence.shapes):
         patch_encoder["norm_tokens"] = True
-    table = "embeddings.position_embedding"
-    rows = evidence.shape(table if table in evidence else f"{table}.weight")[-2]
-    grid, _ = evidence.grid(
-        rows, (int(cls_token),), patch, pair(config.get("image_size"))
-    )
+    size, rotary = pair(config.get("image_size")), {}
+    if ANGLES in evidence:
+        grid = _grid_of_mlcd(evidence, size, patch)
+        rotary = _rotary(config, grid)
+        patch_encoder["position"] = None
+    else:
+        table = "embeddings.position_embedding"
+        table = table if table in evidence else f"{table}.weight"
+        rows = evidence.shape(table)[-2]
+        grid, _ = evidence.grid(rows, (int(cls_token),), patch, size)
     head = evidence.shapes.get("classifier.weight")
     pooling = "token" if cls_token else "average"
     if "head.probe" in evidence and not head:
@@ -144,7 +150,8 @@ def describe(evidence: Evidence) -> Description:
         or config.get("layer_norm_eps", epsilon),
         pooling=pooling,
         patch_encoder=patch_encoder,
-        attention=attention_biases(
+        attention=rotary
+        | attention_biases(
             evidence,
             depth,
             f"{layer}self_attn.{query}",
@@ -164,6 +171,34 @@ def describe_clip_classifier(evidence: Evidence) -> Description:
     return dataclasses.replace(
         describe(evidence), pooling="average", final_norm=False
     )
+
+
+def _grid_of_mlcd(evidence, size, patch):
+    """Rows and columns of patches, which the weights do not tell."""
+    grid = evidence.given.get("file_grid")
+    if grid is None and size is None:
+        raise CheckpointError(
+            f"'{evidence.path}' has no table of positions, and nothing says "
+            "for which grid it is. Pass `file_grid=(rows, columns)`."
+        )
+    evidence.notes.append(
+        f"All blocks of '{evidence.path}' share '{ANGLES}': each block of the "
+        "model has a copy, and training lets them differ."
+    )
+    return tuple(grid or (edge // cell for edge, cell in zip(size, patch)))
+
+
+def _rotary(config, grid):
+    """The positions of MLCD, as arguments of the attention."""
+    nested = config.get("rope_parameters") or {}
+    return {
+        "layer": "RotaryAttention",
+        "grid_size": grid,
+        "num_prefix_tokens": 1,
+        "base": float(nested.get("rope_theta") or THETA),
+        "pairing": "half",
+        "prefix_angles": True,
+    }
 
 
 def _flat_kernel(evidence, kernel, config):
@@ -264,6 +299,9 @@ TOWERS = Format(
         *linear("head.mlp.fc1", "pooling/mlp/hidden"),
         *linear("head.mlp.fc2", "pooling/mlp/output"),
         *linear("classifier", "head"),
+        *for_all_blocks(
+            Rule(ANGLES, ("block_{i:02d}/attention/prefix_angles",))
+        ),
     ),
 )
 # With the pooling of big_vision.
