@@ -8,6 +8,7 @@ tables, one for each library; left out here is what any library calls a weight.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 
@@ -129,7 +130,7 @@ class Rule:
 
     def match(self, key):
         """Returns the weight paths for a key, or `None`."""
-        match = re.fullmatch(_pattern(self.key), key)
+        match = _pattern(self.key).fullmatch(key)
         if match is None:
             return None
         numbers = _numbers(match)
@@ -137,17 +138,18 @@ class Rule:
 
     def key_for(self, path):
         """Returns the key for the first of the weight paths, or `None`."""
-        match = re.fullmatch(_pattern(self.paths[0]), path)
+        match = _pattern(self.paths[0]).fullmatch(path)
         if match is None:
             return None
         return self.key.format(**_numbers(match))
 
 
+@functools.cache  # that of `re` is smaller than the tables of some formats
 def _pattern(template):
     pieces = re.split(r"{(\w+)(?::02d)?}", template)
     pieces[::2] = map(re.escape, pieces[::2])
     pieces[1::2] = [rf"(?P<{name}>\d+)" for name in pieces[1::2]]
-    return "".join(pieces)
+    return re.compile("".join(pieces))
 
 
 def _numbers(match):
