@@ -9,9 +9,13 @@ public weights were trained with, and the advice on size and crop beside them.
 import dataclasses
 import numbers
 
+from keras_vit.arguments import check_choice, check_pair
+
 __all__ = ["Preprocessing"]
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+RESIZES = ("shortest", "squash", "longest")
+CROP_ROUNDINGS = ("even", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +26,23 @@ class Preprocessing:
 
         (pixel / 255 - mean) / std
 
-    The other facts are advice for whoever reads an image file: resize the
-    shorter side to `image size / crop_fraction`, then crop the centre.
+    The other facts are advice for whoever reads an image file, which
+    `keras_vit.load_image` follows: resize to `image size / crop_fraction`,
+    rounded down, then crop the centre.
 
     Args:
         mean: mean of each channel, on the scale where white is 1.
         std: standard deviation of each channel, above 0.
         crop_fraction: share of the resized image that is kept, in (0, 1].
         interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`.
+        resize: what is resized: the `"shortest"` side, and the other in
+            proportion; both sides, `"squash"`, whatever the proportion; or the
+            `"longest"` side, where borders of the mean fill up what is left.
+        crop_rounding: where a crop begins if half a pixel is left over: at
+            the `"even"` pixel, as in torchvision and timm, or one `"down"`, as
+            in transformers.
+        image_size: height and width that the weights are for, an int or a
+            pair, or `None`. A model for images of one size has its own.
 
     Raises:
         ValueError: if a number is outside its range.
@@ -44,6 +57,9 @@ class Preprocessing:
     std: tuple[float, ...]
     crop_fraction: float = 1.0
     interpolation: str = "bilinear"
+    resize: str = "shortest"
+    crop_rounding: str = "even"
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self):
         for name in ("mean", "std"):
@@ -68,11 +84,15 @@ class Preprocessing:
                 "`crop_fraction` must be in (0, 1]. Received: "
                 f"crop_fraction={self.crop_fraction}"
             )
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"`interpolation` must be one of {INTERPOLATIONS}. Received: "
-                f"interpolation={self.interpolation!r}"
-            )
+        for name, known in (
+            ("interpolation", INTERPOLATIONS),
+            ("resize", RESIZES),
+            ("crop_rounding", CROP_ROUNDINGS),
+        ):
+            check_choice(name, getattr(self, name), known)
+        if self.image_size is not None:
+            size = check_pair("image_size", self.image_size)
+            object.__setattr__(self, "image_size", size)
 
     def for_channels(self, num_channels: int) -> "Preprocessing":
         """Returns the same for so many channels, or raises.

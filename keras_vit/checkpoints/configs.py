@@ -8,6 +8,7 @@ import json
 import pathlib
 import zipfile
 
+from keras_vit.checkpoints import advice
 from keras_vit.checkpoints.files import CheckpointError
 
 # The names of the non-linearity in transformers' and timm's configurations.
@@ -30,9 +31,6 @@ TIMM_HYBRIDS = {
     (3, 4, 9): ("vit_base_r50_s16_224", _STEM),
     (3, 4, 6, 3): ("vit_large_r50_s32_224", _STEM),
 }
-
-# Pillow's numbers.
-RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 
 def read(path):
@@ -102,7 +100,7 @@ def for_timm(anatomy):
             "input_size": [anatomy.num_channels, height, width],
             "fixed_input_size": True,
             "num_classes": anatomy.num_classes or 0,
-            **_advice(anatomy),
+            **advice.for_timm(anatomy.preprocessing),
             **_statistics(anatomy, "mean", "std"),
             "first_conv": first,
             "classifier": "head",
@@ -232,13 +230,9 @@ def _one_if_equal(pair):
 
 
 def preprocessor_for_transformers(anatomy):
-    """Returns `preprocessor_config.json`: resize, then the statistics."""
-    height, width = anatomy.image_size
+    """Returns `preprocessor_config.json`: resize, crop, the statistics."""
     return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": RESAMPLE[anatomy.preprocessing.interpolation],
+        **advice.for_transformers(anatomy.preprocessing, anatomy.image_size),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -249,12 +243,3 @@ def preprocessor_for_transformers(anatomy):
 def _statistics(anatomy, mean, std):
     own = anatomy.preprocessing.for_channels(anatomy.num_channels)
     return {mean: list(own.mean), std: list(own.std)}
-
-
-def _advice(anatomy):
-    """Crop and interpolation, which the model carries along."""
-    own = anatomy.preprocessing
-    return {
-        "crop_pct": own.crop_fraction,
-        "interpolation": own.interpolation,
-    }

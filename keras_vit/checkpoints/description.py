@@ -174,9 +174,15 @@ def _layer(kind, *first, **options):
 
 def _named(preprocessing):
     for name, known in NAMED.items():
-        if (preprocessing.mean, preprocessing.std) == (known.mean, known.std):
+        if preprocessing == known:
             return repr(name)
-    return repr(preprocessing)
+    own = {
+        field.name: getattr(preprocessing, field.name)
+        for field in dataclasses.fields(preprocessing)
+        if getattr(preprocessing, field.name) != field.default
+    }
+    text = ", ".join(f"{name}={value!r}" for name, value in own.items())
+    return f"keras_vit.Preprocessing({text})"
 
 
 def _call(function, arguments):

@@ -12,18 +12,6 @@ import re
 from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.preprocessing import INCEPTION, Preprocessing
 
-# What `resample` of Pillow and the names of timm mean.
-INTERPOLATIONS = {
-    0: "nearest",
-    1: "lanczos",
-    2: "bilinear",
-    3: "bicubic",
-    "nearest": "nearest",
-    "lanczos": "lanczos",
-    "bilinear": "bilinear",
-    "bicubic": "bicubic",
-}
-
 
 class UndescribedError(CheckpointError):
     """Names and shapes do not say what network a file is of."""
@@ -175,7 +163,7 @@ class Evidence:
             f"{grids[0]}. Say which it is: `file_grid=(rows, columns)`."
         )
 
-    def preprocessing(self, mean=None, std=None, crop=None, interpolation=None):
+    def preprocessing(self, mean=None, std=None):
         """Returns the statistics of the images, by what is stated of them."""
         given = self.given.get("preprocessing")
         if given is not None:
@@ -188,12 +176,7 @@ class Evidence:
             )
             return INCEPTION
         try:
-            own = Preprocessing(
-                _numbers(mean),
-                _numbers(std),
-                crop_fraction=float(crop or 1.0),
-                interpolation=INTERPOLATIONS.get(interpolation, "bilinear"),
-            )
+            own = Preprocessing(_numbers(mean), _numbers(std))
             self.stated["preprocessing"] = own
             return own
         except (TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ import keras
 
 from keras_vit.anatomy import image_input
 from keras_vit.arguments import check_choice
-from keras_vit.checkpoints import configs
+from keras_vit.checkpoints import advice, configs
 from keras_vit.checkpoints.assignment import Plan, recognise
 from keras_vit.checkpoints.containers import open_weights
 from keras_vit.checkpoints.evidence import Evidence, UndescribedError
@@ -250,8 +250,25 @@ class Checkpoint:
                 f"'{self.path}' has the names of {form.name}, but its shapes "
                 f"or its configuration are of no such network: {error}"
             ) from error
-        description = dataclasses.replace(description, stated=evidence.stated)
-        return description, evidence.notes
+        return self._completed(description, evidence), evidence.notes
+
+    def _completed(self, description, evidence):
+        """Adds what formats need not ask for."""
+        preprocessing = description.preprocessing
+        if "preprocessing" not in evidence.given:
+            try:
+                preprocessing = dataclasses.replace(
+                    preprocessing,
+                    **advice.read(evidence.config, evidence.preprocessor),
+                )
+            except (LookupError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"The configuration beside '{self.path}' cannot be right: "
+                    f"{error}"
+                ) from error
+        return dataclasses.replace(
+            description, preprocessing=preprocessing, stated=evidence.stated
+        )
 
     def description_or_none(self, **given):
         """Returns what network the file is of, as far as it says so itself.

@@ -4,6 +4,7 @@ It is part of the model, so that weights always meet images with the statistics
 that they were trained on, wherever their file is opened.
 """
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -26,15 +27,18 @@ class PixelNormalization(keras.layers.Layer):
 
         y = (x / 255 - mean) / std
 
-    The layer also stores the crop and the interpolation that came with the
-    statistics. It does not use them itself; see `keras_vit.Preprocessing`.
+    The layer also stores the advice on size and crop that came with the
+    statistics. It does not use it itself; `keras_vit.load_image` does.
 
     Args:
         mean: mean of each channel where white is 1; or one number for all.
         std: standard deviation of each channel, above 0; or one number for
             all.
-        crop_fraction: share of a resized image that is kept, in (0, 1].
-        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`.
+        crop_fraction: see `keras_vit.Preprocessing`, as the four after it.
+        interpolation: likewise.
+        resize: likewise.
+        crop_rounding: likewise.
+        image_size: likewise.
         data_format: `"channels_last"` or `"channels_first"`, the format of the
             images. Defaults to `keras.config.image_data_format()`.
 
@@ -60,12 +64,21 @@ class PixelNormalization(keras.layers.Layer):
         *,
         crop_fraction: float = 1.0,
         interpolation: str = "bilinear",
+        resize: str = "shortest",
+        crop_rounding: str = "even",
+        image_size: int | tuple[int, int] | None = None,
         data_format: DataFormat | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.preprocessing = Preprocessing(
-            mean, std, crop_fraction, interpolation
+            mean,
+            std,
+            crop_fraction,
+            interpolation,
+            resize,
+            crop_rounding,
+            image_size,
         )
         self.data_format = check_data_format(data_format)
 
@@ -114,12 +127,8 @@ class PixelNormalization(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = self.preprocessing
         return {
             **super().get_config(),
-            "mean": own.mean,
-            "std": own.std,
-            "crop_fraction": own.crop_fraction,
-            "interpolation": own.interpolation,
+            **dataclasses.asdict(self.preprocessing),
             "data_format": self.data_format,
         }

@@ -4,6 +4,7 @@ The last layers are Keras' own under fixed names, `pre_logits` and `head`;
 `transfer` puts new ones in their place.
 """
 
+import dataclasses
 import warnings
 
 import keras
@@ -66,10 +67,7 @@ def image_input(image_size, num_channels, preprocessing, data_format, dtype):
     if preprocessing is not None:
         own = preprocessing.for_channels(num_channels)
         x = PixelNormalization(
-            own.mean,
-            own.std,
-            crop_fraction=own.crop_fraction,
-            interpolation=own.interpolation,
+            **dataclasses.asdict(own),
             data_format=data_format,
             name="rescaling",
             dtype=dtype,

@@ -175,10 +175,7 @@ def describe(evidence):
         block=block,
         norm="layer" if in_blocks("norm1.bias") else "rms",
         preprocessing=evidence.preprocessing(
-            stated.get("mean"),
-            stated.get("std"),
-            stated.get("crop_pct"),
-            stated.get("interpolation"),
+            stated.get("mean"), stated.get("std")
         ),
         resampling="bicubic",
     )

@@ -357,13 +357,6 @@ def preprocessing(
     mean, std = stated.get("image_mean"), stated.get("image_std")
     if stated.get("do_normalize") is False:
         mean, std = 0.0, 1.0
-    size = stated.get("size") or {}
-    edge = size.get("shortest_edge") if isinstance(size, dict) else size
-    crop = stated.get("crop_size") or {}
-    crop = crop.get("height") if isinstance(crop, dict) else crop
-    fraction = None
-    if stated.get("do_center_crop") and edge and crop:
-        fraction = min(crop / edge, 1.0)
     unknown = mean is None or std is None
     if unknown and statistics and "preprocessing" not in evidence.given:
         evidence.notes.append(
@@ -372,7 +365,5 @@ def preprocessing(
             f"family was published with are taken, {statistics!r}. Pass "
             "`preprocessing=` if they were others."
         )
-        return dataclasses.replace(
-            NAMED[statistics], crop_fraction=fraction or 1.0
-        )
-    return evidence.preprocessing(mean, std, fraction, stated.get("resample"))
+        return NAMED[statistics]
+    return evidence.preprocessing(mean, std)
