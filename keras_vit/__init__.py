@@ -62,6 +62,8 @@ if typing.TYPE_CHECKING:
         ImageFolder,
         augmentation,
         check_images,
+        load_image,
+        load_images,
     )
     from keras_vit.opening import from_checkpoint
     from keras_vit.plot import explore
@@ -98,6 +100,8 @@ __all__ = [
     "introspection",
     "layers",
     "load_checkpoint",
+    "load_image",
+    "load_images",
     "models",
     "plot",
     "predict",
@@ -129,7 +133,14 @@ _ROOMS = {
         "save",
     ),
     "costs": ("cost",),
-    "data": ("ArrayDataset", "ImageFolder", "augmentation", "check_images"),
+    "data": (
+        "ArrayDataset",
+        "ImageFolder",
+        "augmentation",
+        "check_images",
+        "load_image",
+        "load_images",
+    ),
     "distribution": (),
     "introspection": (),
     "opening": ("from_checkpoint",),

@@ -66,3 +66,18 @@ def randomized(rng):
         return model
 
     return fill
+
+
+@pytest.fixture
+def photograph(rng):
+    """Draws smooth shades, hard edges and noise, as photographs have them."""
+
+    def draw(height, width, channels=3):
+        y, x = np.mgrid[:height, :width]
+        waves = [np.sin(x / (5 + c)) + np.cos(y / (7 - c)) for c in range(3)]
+        pixels = 128 + 50 * np.stack(waves, -1)
+        pixels[height // 3 : height // 2, width // 4 : width // 2] = 250, 5, 90
+        pixels += rng.normal(0, 8, pixels.shape)
+        return pixels.clip(0, 255).astype("uint8")[..., :channels]
+
+    return draw

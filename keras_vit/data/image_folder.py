@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_vit.arguments import check_choice, check_data_format, check_pair
 from keras_vit.data.array_dataset import ArrayDataset
-from keras_vit.extras import require
+from keras_vit.data.images import SQUASH, fit, read_image
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # What Pillow calls the color modes of Keras.
@@ -26,12 +26,12 @@ PILLOW_MODES = {"rgb": "RGB", "grayscale": "L"}
 class ImageFolder(ArrayDataset):
     """A folder of image files, one sub-folder a class, as a Keras data set.
 
-    Pillow decodes files when their batch is needed, turns them as their EXIF
-    orientation says, and resizes them to `image_size` by bilinear
-    interpolation with antialiasing; the aspect ratio is not kept. The data set
-    ignores files whose name does not end in .bmp, .gif, .jpeg, .jpg, .png or
-    .webp, and files whose name starts with a dot. It takes the first frame of
-    an animation.
+    Pillow decodes files when their batch is needed, as `load_image` does:
+    upright and, where they are transparent, on white. It resizes them to
+    `image_size` by bilinear interpolation with antialiasing; the aspect ratio
+    is not kept. The data set ignores files whose name does not end in .bmp,
+    .gif, .jpeg, .jpg, .png or .webp, and files whose name starts with a dot.
+    It takes the first frame of an animation.
 
     Every file is decoded once when the data set is made, so that a corrupt
     file raises then and not in the middle of an epoch. This takes about as
@@ -207,7 +207,7 @@ class _Files:
 
         def error_of(path):
             try:
-                _decode(path, self.mode)
+                read_image(path, self.mode)
             except ValueError as error:
                 return error
             return None
@@ -218,32 +218,5 @@ class _Files:
             return {path: e for path, e in zip(paths, errors) if e is not None}
 
     def _pixels(self, path):
-        from PIL import Image
-
-        image = _decode(path, self.mode)
-        size = (self.width, self.height)
-        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-
-
-def _decode(path, mode):
-    """A whole image in the given Pillow mode, or an error with its path."""
-    require("PIL", "data", "Image files are read by Pillow")
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                # Pillow would clip 16 bits at 255 instead of scaling them.
-                pixels = np.asarray(image) >> 8
-                image = Image.fromarray(pixels.astype("uint8"))
-            elif "transparency" in image.info:
-                image = image.convert("RGBA")
-            return ImageOps.exif_transpose(image).convert(mode)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # A broken file makes decoders raise almost anything: OSError,
-        # SyntaxError, struct.error, IndexError.
-        raise ValueError(
-            f"Image file {str(path)!r} cannot be decoded: {error}"
-        ) from error
+        image = read_image(path, self.mode)
+        return np.asarray(fit(image, (self.height, self.width), SQUASH))
