@@ -29,6 +29,7 @@ from keras_vit.models import (
     ResNet,
     ViT,
     feature_extractor,
+    name_classes,
     segmentation_model,
 )
 from keras_vit.preprocessing import Preprocessing
@@ -103,6 +104,7 @@ __all__ = [
     "load_image",
     "load_images",
     "models",
+    "name_classes",
     "plot",
     "predict",
     "preprocessing",

@@ -18,6 +18,7 @@ from keras_vit.layers import (
     MLP,
     AttentionPooling,
     AveragePooling,
+    ClassNames,
     GroupNorm,
     LayerNorm,
     PatchEncoder,
@@ -38,6 +39,12 @@ from keras_vit.variants import stride_of
 BLOCK_NAME = re.compile(r"block_\d+")
 # Name of the layer that turns images with channels first around.
 TO_CHANNELS_LAST = "channels_last"
+# What may follow the names of classes without making others of them.
+KEEPS_CLASSES = (
+    keras.layers.Activation,
+    keras.layers.Softmax,
+    keras.layers.Identity,
+)
 # An image size that every stride divides, to find out what the strides are.
 PROBE = 1024
 
@@ -163,6 +170,53 @@ def preprocessing_of(model):
             std = 1 / (255 * scale)
             return Preprocessing(tuple(-offset * std), tuple(std))
     return None
+
+
+def class_names_of(model):
+    """Returns what the classes of a model's output are called, or `None`.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        A tuple of strings, or `None` if the model does not say, or what it
+        says is about a part whose output other layers turn into theirs.
+    """
+    for layer in _from_the_end(model):
+        if isinstance(layer, ClassNames):
+            return layer.class_names
+        if not isinstance(layer, KEEPS_CLASSES):
+            break
+    return None
+
+
+def last_activation(model):
+    """Returns the activation that a model's output comes from, by its name.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        `"linear"` for logits, `"softmax"`, `"sigmoid"`, or another name.
+    """
+    for layer in _from_the_end(model):
+        if isinstance(layer, keras.layers.Softmax):
+            return "softmax"
+        name = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        if name != "linear" or not isinstance(
+            layer, (ClassNames, *KEEPS_CLASSES)
+        ):
+            return name
+    return "linear"
+
+
+def _from_the_end(model):
+    """The layers of a model, the last first, those of models inside too."""
+    for layer in reversed(model.layers):
+        if isinstance(layer, keras.Model):
+            yield from _from_the_end(layer)
+        else:
+            yield layer
 
 
 def cell_size(backbone):
@@ -351,6 +405,7 @@ class Anatomy:
             None if pre_logits is None else pre_logits.shape[-1]
         )
         self.preprocessing = preprocessing_of(model)
+        self.class_names = class_names_of(model)
         self.norm_after_pooling = "pooling_norm/gamma" in weights
         self.stages = stages_of(weights)
         self.trunks = trunks_of(model)

@@ -15,6 +15,7 @@ from keras_vit import layers
 from keras_vit.arguments import check_pair, check_positive
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.models.class_names import name_classes
 from keras_vit.models.vit import ViT
 from keras_vit.preprocessing import Preprocessing, get
 from keras_vit.pretraining.distillation import distillation_model
@@ -40,9 +41,9 @@ def from_checkpoint(
     """Opens a public Vision Transformer by its address or file.
 
     Width, depth, patch, pooling, prefix tokens, positions, LayerScale, norms,
-    biases, activation, head, image size and the statistics of its images are
-    read off the file and the configuration beside it. What was found is
-    printed as the call of `ViT` that makes the same by hand.
+    biases, activation, head, image size, the statistics of its images and the
+    names of its classes are read off the file and the configuration beside it.
+    What was found is printed as the call of `ViT` that makes the same by hand.
 
     What a file does not say and a guess could get wrong is an error that names
     the argument to pass; what is assumed because it is nearly always so (heads
@@ -86,7 +87,9 @@ def from_checkpoint(
     Example:
 
     ```python
-    model = keras_vit.from_checkpoint("hf://facebook/dinov2-small")
+    model = keras_vit.from_checkpoint("hf://google/vit-base-patch16-224")
+    print(keras_vit.classify(model, "zebra.jpg"))
+
     model = keras_vit.from_checkpoint(
         "hf://timm/deit3_base_patch16_224.fb_in1k", num_classes=37
     )
@@ -135,6 +138,10 @@ def from_checkpoint(
         model = change_resolution(
             model, image_size, method=description.resampling
         )
+    names = description.class_names
+    # Those of the file's head, and not of a new one.
+    if names and num_classes in ("auto", description.num_classes):
+        model = name_classes(model, names)
     return model
 
 

@@ -92,7 +92,9 @@ def for_timm(anatomy):
     """Returns the `config.json` by which `timm.create_model` opens weights."""
     height, width = anatomy.image_size
     architecture, first = TIMM_HYBRIDS.get(anatomy.stages, TIMM_PLAIN)
+    names = anatomy.class_names
     return {
+        **({"label_names": list(names)} if names else {}),
         "architecture": architecture,
         "num_classes": anatomy.num_classes or 0,
         "num_features": anatomy.hidden_dim,
@@ -148,7 +150,9 @@ def for_transformers(anatomy):
     if anatomy.representation_dim is not None:
         config["pooler_output_size"] = anatomy.representation_dim
     if with_head:
-        labels = [f"LABEL_{index}" for index in range(anatomy.num_classes)]
+        labels = anatomy.class_names or [
+            f"LABEL_{index}" for index in range(anatomy.num_classes)
+        ]
         config["id2label"] = {
             str(index): label for index, label in enumerate(labels)
         }

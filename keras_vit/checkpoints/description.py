@@ -41,6 +41,7 @@ class Description:
         block: further arguments of `TransformerBlock`.
         pool: further arguments of `AttentionPooling`.
         preprocessing: the statistics of its images.
+        class_names: what the classes of the head are called, or `None`.
         stated: what of this somebody said, where names and shapes do not tell.
         resampling: how its library resamples position tables, see
             `resize_matrix`.
@@ -67,6 +68,7 @@ class Description:
     pool: dict = dataclasses.field(default_factory=dict)
     preprocessing: Preprocessing = NAMED["inception"]
     resampling: str = "corner_aligned"
+    class_names: tuple[str, ...] | None = None
     stated: dict = dataclasses.field(default_factory=dict)
 
     def __str__(self):
@@ -83,7 +85,11 @@ class Description:
                 f"    {self.num_classes},",
                 ")",
             ]
-        return "\n".join([f"# {self.format}", *lines])
+        head = [f"# {self.format}"]
+        if self.class_names:
+            names = [*self.class_names[:3], "..."][: len(self.class_names)]
+            head.append(f"# classes: {', '.join(names)}")
+        return "\n".join([*head, *lines])
 
     def arguments(self) -> dict:
         """Returns the arguments of `ViT`, as source text by name."""

@@ -13,7 +13,7 @@ import keras
 
 from keras_vit.anatomy import image_input
 from keras_vit.arguments import check_choice
-from keras_vit.checkpoints import advice, configs
+from keras_vit.checkpoints import advice, class_names, configs
 from keras_vit.checkpoints.assignment import Plan, recognise
 from keras_vit.checkpoints.containers import open_weights
 from keras_vit.checkpoints.evidence import Evidence, UndescribedError
@@ -257,17 +257,23 @@ class Checkpoint:
         preprocessing = description.preprocessing
         if "preprocessing" not in evidence.given:
             try:
-                preprocessing = dataclasses.replace(
-                    preprocessing,
-                    **advice.read(evidence.config, evidence.preprocessor),
-                )
+                own = advice.read(evidence.config, evidence.preprocessor)
+                preprocessing = dataclasses.replace(preprocessing, **own)
             except (LookupError, TypeError, ValueError) as error:
                 raise CheckpointError(
                     f"The configuration beside '{self.path}' cannot be right: "
                     f"{error}"
                 ) from error
+        count = description.num_classes
+        names = class_names.of_config(evidence.config, count)
+        if names is None and self.num_classes == count:
+            # A preset: all with so many classes are of ImageNet.
+            names = class_names.imagenet(count)
         return dataclasses.replace(
-            description, preprocessing=preprocessing, stated=evidence.stated
+            description,
+            preprocessing=preprocessing,
+            class_names=names,
+            stated=evidence.stated,
         )
 
     def description_or_none(self, **given):

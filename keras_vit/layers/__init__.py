@@ -9,6 +9,7 @@ of the layers is in `keras_vit.ops`. Every layer keeps the contract of
 
 from keras_vit.layers.attention import SelfAttention
 from keras_vit.layers.axial_block import AxialBlock
+from keras_vit.layers.class_names import ClassNames
 from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.mlp import MLP
@@ -38,6 +39,7 @@ __all__ = [
     "AttentionPooling",
     "AveragePooling",
     "AxialBlock",
+    "ClassNames",
     "CropToImage",
     "GroupNorm",
     "LayerNorm",

@@ -2,10 +2,12 @@
 
 Start with `vit`, which reads as figure 1 of the paper from bottom to top.
 `resnet` is the paper's baseline and the trunk of its hybrids; `features`,
-`segmentation` and `pyramid` build on a model; `ends` is what all models share.
+`segmentation`, `pyramid` and `class_names` build on a model; `ends` is what all
+models share.
 `tests/models/test_equations.py` holds them to the equations.
 """
 
+from keras_vit.models.class_names import name_classes
 from keras_vit.models.features import feature_extractor
 from keras_vit.models.pyramid import feature_pyramid
 from keras_vit.models.resnet import ResNet
@@ -18,5 +20,6 @@ __all__ = [
     "feature_extractor",
     "feature_map",
     "feature_pyramid",
+    "name_classes",
     "segmentation_model",
 ]

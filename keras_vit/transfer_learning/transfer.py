@@ -14,6 +14,7 @@ import keras
 
 from keras_vit.anatomy import check_functional, find_layers, layer_names
 from keras_vit.arguments import check_choice, check_pair, check_positive
+from keras_vit.models.class_names import name_classes
 from keras_vit.models.ends import head, identity
 from keras_vit.models.functional import functional
 from keras_vit.ops.resize import METHODS
@@ -36,6 +37,7 @@ def transfer(
     drop_pre_logits: bool = True,
     head_bias: float = 0.0,
     classifier_activation: str | None = None,
+    class_names: Sequence[str] | None = None,
     method: Literal["corner_aligned", "bilinear", "bicubic"] = "corner_aligned",
     name: str | None = None,
 ) -> keras.Model:
@@ -74,6 +76,8 @@ def transfer(
         head_bias: initial value of the biases of the head.
         classifier_activation: activation of the head, as a Keras name.
             Defaults to none: the model returns logits.
+        class_names: what the classes are called, in the order of the labels,
+            as `ImageFolder.class_names`; see `name_classes`.
         method: how position tables are resampled, see `change_resolution`.
         name: name of the new model. Defaults to that of `model`.
 
@@ -132,6 +136,8 @@ def transfer(
     result = functional(
         trunk.input, logits, name=name or model.name, dtype=model.dtype_policy
     )
+    if class_names is not None:
+        result = name_classes(result, class_names)
     if freeze is not None or freeze_up_to is not None:
         freeze_layers(result, taps=freeze, up_to=freeze_up_to)
     if lora_rank is not None:

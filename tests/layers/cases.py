@@ -356,6 +356,13 @@ CASES = [
         0,
     ),
     Case(
+        layers.ClassNames,
+        {"class_names": tuple("abcdefgh")},
+        TOKENS,
+        TOKENS,
+        0,
+    ),
+    Case(
         layers.ResidualUnit,
         {
             "filters": 32,
