@@ -69,7 +69,7 @@ if typing.TYPE_CHECKING:
     from keras_vit.opening import from_checkpoint
     from keras_vit.plot import explore
     from keras_vit.resize import change_resolution
-    from keras_vit.serving import evaluate, export, predict
+    from keras_vit.serving import classify, evaluate, export, predict
     from keras_vit.transfer_learning import few_shot, freeze, transfer
 
 __all__ = [
@@ -85,6 +85,7 @@ __all__ = [
     "change_resolution",
     "check_images",
     "checkpoints",
+    "classify",
     "cost",
     "costs",
     "data",
@@ -149,7 +150,7 @@ _ROOMS = {
     "plot": ("explore",),
     "recipes": (),
     "resize": ("change_resolution",),
-    "serving": ("evaluate", "export", "predict"),
+    "serving": ("classify", "evaluate", "export", "predict"),
     "transfer_learning": ("few_shot", "freeze", "transfer"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
