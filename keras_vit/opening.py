@@ -5,6 +5,7 @@ by `ViT`, with `distillation_model` around it for two heads, and filled by
 `load_checkpoint`. Nothing is guessed in silence.
 """
 
+import dataclasses
 import os
 import warnings
 from typing import Literal
@@ -27,6 +28,7 @@ def from_checkpoint(
     *,
     image_size: int | tuple[int, int] | Literal["auto"] = "auto",
     num_classes: int | Literal["auto"] | None = "auto",
+    num_channels: int | Literal["auto"] = "auto",
     num_heads: int | None = None,
     file_grid: tuple[int, int] | None = None,
     activation: str | None = None,
@@ -60,6 +62,9 @@ def from_checkpoint(
             a head of zeros, `None` leaves the head out. Defaults to the head
             of the file. Where the file has two, as DeiT with a distillation
             token, all this is about both.
+        num_channels: channels of the images: for another number than the
+            file's, kernels and statistics are adapted as timm does, with a
+            warning. Defaults to those of the file.
         num_heads: heads of the attention, where nothing says how many.
         file_grid: rows and columns of the file's positions, where it is for
             rectangular images and nothing says so.
@@ -99,6 +104,8 @@ def from_checkpoint(
         image_size = check_pair("image_size", image_size)
     if num_classes not in ("auto", None):
         check_positive("num_classes", num_classes)
+    if num_channels != "auto":
+        check_positive("num_channels", num_channels)
     checkpoint = Checkpoint.locate(source, sha256)
     given = {
         "num_heads": num_heads,
@@ -111,6 +118,13 @@ def from_checkpoint(
     description, notes = checkpoint.describe(
         {key: value for key, value in given.items() if value is not None}
     )
+    if num_channels not in ("auto", description.num_channels):
+        own = description.preprocessing
+        if preprocessing is None:
+            own = own.adapted(num_channels)
+        description = dataclasses.replace(
+            description, num_channels=num_channels, preprocessing=own
+        )
     if verbose:
         print(description)
     for note in notes:
@@ -132,6 +146,7 @@ def from_checkpoint(
         # Of one grid, but for files that are resampled for every image.
         resize_positions=description.resampling,
         file_grid=file_grid,
+        adapt_channels=num_channels != "auto",
         check_numerics=False,
     )
     if image_size not in ("auto", description.image_size):

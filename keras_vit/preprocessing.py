@@ -114,6 +114,22 @@ class Preprocessing:
             values[name] = own
         return dataclasses.replace(self, **values)
 
+    def adapted(self, num_channels: int) -> "Preprocessing":
+        """Returns statistics for images of other channels, as a guess.
+
+        One channel gets the means of all, more channels take them in turn: as
+        `load_checkpoint` adapts kernels.
+        """
+        values = {}
+        for name in ("mean", "std"):
+            own = getattr(self, name)
+            if num_channels == 1:
+                own = (sum(own) / len(own),)
+            elif len(own) not in (1, num_channels):
+                own = tuple(own[i % len(own)] for i in range(num_channels))
+            values[name] = own
+        return dataclasses.replace(self, **values)
+
 
 # The paper's code, AugReg, SigLIP: [0, 255] to [-1, 1].
 INCEPTION = Preprocessing((0.5,), (0.5,))

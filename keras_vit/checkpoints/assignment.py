@@ -19,6 +19,7 @@ from keras_vit.anatomy import (
 )
 from keras_vit.checkpoints import formats, tokens
 from keras_vit.checkpoints.arithmetic import arithmetic_problems
+from keras_vit.checkpoints.channels import Channels
 from keras_vit.checkpoints.files import CheckpointError, read_ahead
 from keras_vit.checkpoints.rules import Layout
 from keras_vit.layers import PatchEncoder
@@ -49,7 +50,7 @@ class _Step:
 class Plan:
     """What goes where, and what is wrong with that."""
 
-    def __init__(self, model, arrays, checkpoint):
+    def __init__(self, model, arrays, checkpoint, adapt_channels=False):
         self.model, self.arrays, self.checkpoint = model, arrays, checkpoint
         self.format, self.prefix = recognise(checkpoint.path, arrays)
         self.weights = weights_by_path(model)
@@ -65,6 +66,8 @@ class Plan:
                 "out, this is the trunk alone."
             )
         self._zero = []
+        self.channels = Channels(self.weights, self.patch_size)
+        self._adapts = adapt_channels
         for key, shape in arrays.shapes.items():
             self._place(key, tuple(shape))
 
@@ -127,7 +130,11 @@ class Plan:
             self.without_source.difference_update(paths)
             if any(path not in self.weights for path in paths):
                 continue  # a head, which is settled as a whole
-            shapes = [self.weights[path].shape for path in paths]
+            if self._adapts and paths == (self.channels.path,):
+                note = self.channels.read_off(shape)
+                if note is not None:
+                    self.notes.append(f"'{self.checkpoint.path}' is {note}")
+            shapes = [self._shape_of(path) for path in paths]
             expected = step.layout.shape(shapes, self.patch_size)
             if _without_ones(expected) != _without_ones(shape):
                 if not self._is_head(paths[0]):
@@ -135,6 +142,12 @@ class Plan:
                         f"{step.key}: expected {tuple(expected)} for "
                         f"{', '.join(paths)}, the file has {shape}"
                     )
+
+    def _shape_of(self, path):
+        """The shape of a weight, if it were for the channels of the file."""
+        if path == self.channels.path:
+            return self.channels.of_file
+        return tuple(self.weights[path].shape)
 
     def settle_head(self, reset_head):
         """Keeps the file's head if it fits, else makes the model's zero."""
@@ -318,6 +331,10 @@ class Plan:
     def check_numerics(self, description):
         # What goes into a head of one's own is one's own choice.
         with_head = not self._zero and any(map(self._is_head, self.weights))
+        if description is not None and self.channels.differ:
+            # Of other channels, so that nobody stated any.
+            stated = {**description.stated, "preprocessing": None}
+            description = dataclasses.replace(description, stated=stated)
         self.numerics += arithmetic_problems(
             self.model,
             self.format,
@@ -360,12 +377,14 @@ class Plan:
         for step, array in zip(self.steps, arrays):
             slices = array if step.stacked else [array]
             for paths, piece in zip(step.paths, slices):
-                weights = [self.weights[path] for path in paths]
-                shapes = [tuple(weight.shape) for weight in weights]
+                shapes = [self._shape_of(path) for path in paths]
                 expected = step.layout.shape(shapes, self.patch_size)
                 values = step.layout.read(piece.reshape(expected), shapes)
-                for weight, value in zip(weights, values):
-                    weight.assign(value.astype("float32", copy=False))
+                for path, value in zip(paths, values):
+                    value = value.astype("float32", copy=False)
+                    if path == self.channels.path and self.channels.differ:
+                        value = self.channels.adapt(value)
+                    self.weights[path].assign(value)
 
 
 def recognise(path, arrays):

@@ -32,6 +32,7 @@ def load_checkpoint(
     drop_pre_logits: bool = False,
     resize_positions: str | None = None,
     file_grid: tuple[int, int] | None = None,
+    adapt_channels: bool = False,
     check_numerics: bool = True,
     sha256: str | None = None,
 ) -> None:
@@ -72,6 +73,9 @@ def load_checkpoint(
             an error.
         file_grid: rows and columns of the file's position table, a pair,
             where the file is for rectangular images. Files do not say.
+        adapt_channels: whether a model for images of other channels than the
+            file's gets kernels for them, with a warning: their sum for one
+            channel, else the kernels in turn, scaled, as timm does.
         check_numerics: whether the model must have the GELU and the epsilon
             that the weights were trained with.
         sha256: the SHA-256 of the file as hexadecimal digits, if you know it.
@@ -114,7 +118,7 @@ def load_checkpoint(
     if file_grid is not None:
         checkpoint = dataclasses.replace(checkpoint, grid=tuple(file_grid))
     with open_weights(checkpoint.path) as arrays:
-        plan = Plan(model, arrays, checkpoint)
+        plan = Plan(model, arrays, checkpoint, adapt_channels)
         plan.settle_head(reset_head)
         plan.settle_pre_logits(drop_pre_logits)
         description = None
@@ -147,6 +151,7 @@ def load_into_new(model, checkpoint, drop_pre_logits=False):
         reset_head=None if "head" in [x.name for x in model.layers] else True,
         drop_pre_logits=drop_pre_logits,
         resize_positions="as_trained",
+        adapt_channels=True,
     )
     size, _ = image_input(model)
     trained_at = checkpoint.image_size

@@ -80,7 +80,8 @@ def ViT(
             are then those of 224 x 224, resampled for the image at hand.
             `"auto"` is the size that `weights` were trained at if they say,
             else 224.
-        num_channels: channels of the images.
+        num_channels: channels of the images. `weights` for another number are
+            adapted, with a warning, see `load_checkpoint`.
         num_classes: number of classes, or `None` to leave the head out.
             `"auto"` is that of the preset named by `weights`, else 1000.
         pooling: `"token"`, the class token; `"average"` of the patch tokens,
@@ -187,6 +188,7 @@ def ViT(
     variant = parse_variant(variant)
     stages.check_trunk(trunk, variant)
     preprocessing = choose_preprocessing(preprocessing, include_rescaling)
+    of_weights = weights is not None and preprocessing == "auto"
     (
         checkpoint,
         preprocessing,
@@ -206,6 +208,8 @@ def ViT(
         epsilon=epsilon,
         trunk=trunk,
     )
+    if of_weights:
+        preprocessing = preprocessing.adapted(num_channels)
     image_size, data_format, dtype = check_arguments(
         image_size, num_classes, data_format, dtype
     )
