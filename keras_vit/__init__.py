@@ -69,7 +69,13 @@ if typing.TYPE_CHECKING:
     from keras_vit.opening import from_checkpoint
     from keras_vit.plot import explore
     from keras_vit.resize import change_resolution
-    from keras_vit.serving import classify, evaluate, export, predict
+    from keras_vit.serving import (
+        classify,
+        evaluate,
+        export,
+        predict,
+        zero_shot,
+    )
     from keras_vit.transfer_learning import few_shot, freeze, transfer
 
 __all__ = [
@@ -120,6 +126,7 @@ __all__ = [
     "transfer",
     "transfer_learning",
     "variants",
+    "zero_shot",
 ]
 
 __version__ = "0.1.0"
@@ -150,7 +157,7 @@ _ROOMS = {
     "plot": ("explore",),
     "recipes": (),
     "resize": ("change_resolution",),
-    "serving": ("classify", "evaluate", "export", "predict"),
+    "serving": ("classify", "evaluate", "export", "predict", "zero_shot"),
     "transfer_learning": ("few_shot", "freeze", "transfer"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -21,6 +21,7 @@ from keras_vit.layers import (
     ClassNames,
     GroupNorm,
     LayerNorm,
+    LogitScale,
     PatchEncoder,
     Patches,
     PixelNormalization,
@@ -188,6 +189,12 @@ def class_names_of(model):
         if not isinstance(layer, KEEPS_CLASSES):
             break
     return None
+
+
+def logit_scale_of(model):
+    """Returns the `LogitScale` behind the embedding of a model, or `None`."""
+    layer = next(_from_the_end(model), None)
+    return layer if isinstance(layer, LogitScale) else None
 
 
 def last_activation(model):

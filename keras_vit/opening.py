@@ -15,9 +15,12 @@ import keras
 from keras_vit import layers
 from keras_vit.arguments import check_pair, check_positive
 from keras_vit.checkpoints.description import Description
+from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
+from keras_vit.checkpoints.two_towers import read_joint
 from keras_vit.models.class_names import name_classes
 from keras_vit.models.vit import ViT
+from keras_vit.ops.precision import is_half
 from keras_vit.preprocessing import Preprocessing, get
 from keras_vit.pretraining.distillation import distillation_model
 from keras_vit.resize import change_resolution
@@ -29,6 +32,7 @@ def from_checkpoint(
     image_size: int | tuple[int, int] | Literal["auto"] = "auto",
     num_classes: int | Literal["auto"] | None = "auto",
     num_channels: int | Literal["auto"] = "auto",
+    embedding: bool = False,
     num_heads: int | None = None,
     file_grid: tuple[int, int] | None = None,
     activation: str | None = None,
@@ -65,6 +69,10 @@ def from_checkpoint(
         num_channels: channels of the images: for another number than the
             file's, kernels and statistics are adapted as timm does, with a
             warning. Defaults to those of the file.
+        embedding: whether a file of images and texts (CLIP, SigLIP) gives the
+            embedding of images that texts are compared with, behind the
+            projection, together with the scale of the comparison; see
+            `zero_shot`. By default its trunk is opened, as any other.
         num_heads: heads of the attention, where nothing says how many.
         file_grid: rows and columns of the file's positions, where it is for
             rectangular images and nothing says so.
@@ -106,7 +114,13 @@ def from_checkpoint(
         check_positive("num_classes", num_classes)
     if num_channels != "auto":
         check_positive("num_channels", num_channels)
+    if embedding and num_classes not in ("auto", None):
+        raise ValueError(
+            "An embedding has no classes: pass `num_classes` or "
+            f"`embedding=True`. Received: num_classes={num_classes!r}"
+        )
     checkpoint = Checkpoint.locate(source, sha256)
+    joint = read_joint(checkpoint) if embedding else None
     given = {
         "num_heads": num_heads,
         "file_grid": file_grid,
@@ -114,6 +128,7 @@ def from_checkpoint(
         "epsilon": epsilon,
         "preprocessing": get(preprocessing),
         "image_size": None if image_size == "auto" else image_size,
+        "embedding": embedding or None,
     }
     description, notes = checkpoint.describe(
         {key: value for key, value in given.items() if value is not None}
@@ -126,7 +141,7 @@ def from_checkpoint(
             description, num_channels=num_channels, preprocessing=own
         )
     if verbose:
-        print(description)
+        print(description, *([] if joint is None else [joint]), sep="\n")
     for note in notes:
         warnings.warn(note, stacklevel=2)
     model = build(
@@ -153,11 +168,40 @@ def from_checkpoint(
         model = change_resolution(
             model, image_size, method=description.resampling
         )
+    if joint is not None:
+        return _with_embedding(model, joint)
     names = description.class_names
     # Those of the file's head, and not of a new one.
     if names and num_classes in ("auto", description.num_classes):
         model = name_classes(model, names)
     return model
+
+
+def _with_embedding(model, joint):
+    """Puts behind a trunk what joins it to a tower of texts."""
+    tap = model.get_layer("pre_logits")
+    x, width = tap.output, tap.output.shape[-1]
+    if joint.kernel is not None:
+        if joint.kernel.shape[0] != width:
+            raise CheckpointError(
+                f"The projection to the embedding takes {joint.kernel.shape[0]}"
+                f" numbers, and '{model.name}' returns {width}."
+            )
+        dtype = tap.dtype_policy
+        projection = keras.layers.Dense(
+            joint.kernel.shape[1],
+            use_bias=False,
+            name="projection",
+            # Compared by cosine, and no trunk follows: as a head.
+            dtype="float32" if is_half(dtype.compute_dtype) else dtype,
+        )
+        x = projection(x)
+        projection.kernel.assign(joint.kernel)
+    if joint.scale is not None:
+        x = layers.LogitScale(
+            joint.scale, joint.bias, name="logit_scale", dtype=x.dtype
+        )(x)
+    return keras.Model(model.input, x, name=model.name)
 
 
 def _resets(num_classes, description):

@@ -27,8 +27,8 @@ class Evidence:
         config: what `config.json` holds, `{}` without one.
         preprocessor: what `preprocessor_config.json` holds, likewise.
         given: what the caller said, a dict with some of `num_heads`,
-            `file_grid`, `activation`, `epsilon`, `preprocessing`, and with
-            the `image_size` that it is opened for.
+            `file_grid`, `activation`, `epsilon`, `preprocessing`, `embedding`,
+            and with the `image_size` that it is opened for.
         image_size: height and width that a preset states, or `None`.
         notes: sentences about what was assumed; formats add to them.
         stated: what neither names nor shapes tell and somebody said: heads,

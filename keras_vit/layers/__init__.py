@@ -12,6 +12,7 @@ from keras_vit.layers.axial_block import AxialBlock
 from keras_vit.layers.class_names import ClassNames
 from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.layers.logit_scale import LogitScale
 from keras_vit.layers.mlp import MLP
 from keras_vit.layers.patch_encoder import PatchEncoder
 from keras_vit.layers.patches import Patches
@@ -44,6 +45,7 @@ __all__ = [
     "GroupNorm",
     "LayerNorm",
     "LayerScale",
+    "LogitScale",
     "MLP",
     "PatchEncoder",
     "Patches",

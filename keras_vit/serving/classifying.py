@@ -112,14 +112,7 @@ def classify(
             f"{model.output_shape}"
         )
     to_probabilities = _activation(model, multi_label)
-    single = isinstance(images, (str, os.PathLike)) or (
-        # Arrays, tensors, and PIL images, which have a size alone.
-        len(images.shape) < 4
-        if hasattr(images, "shape")
-        else hasattr(images, "size")
-    )
-    if single or not hasattr(images, "shape"):
-        images = load_images([images] if single else images, model)
+    images, single = read_batch(model, images)
     scores = predict(model, images, batch_size=batch_size, verbose=0)
     if not np.isfinite(scores).all():
         raise ValueError(f"'{model.name}' returns numbers that are not finite.")
@@ -134,6 +127,24 @@ def classify(
         for row, classes in zip(probabilities, most_likely(probabilities, top))
     ]
     return results[0] if single else results
+
+
+def read_batch(model: keras.Model, images: Any) -> tuple[np.ndarray, bool]:
+    """Returns images as a batch for a model, and whether it was one image.
+
+    Args:
+        model: a `keras.Model`.
+        images: what `classify` takes.
+    """
+    single = isinstance(images, (str, os.PathLike)) or (
+        # Arrays, tensors, and PIL images, which have a size alone.
+        len(images.shape) < 4
+        if hasattr(images, "shape")
+        else hasattr(images, "size")
+    )
+    if single or not hasattr(images, "shape"):
+        images = load_images([images] if single else images, model)
+    return images, single
 
 
 def _activation(model, multi_label):

@@ -90,6 +90,14 @@ def test_open_clip(rng, tmp_path, photographs):
     assert "times `visual.proj`" in notes
     tower = of("vision_model", pooled)
     assert_agrees(model, lambda x: tower(module, x), photographs, "clip")
+    model, notes = opened(
+        file, num_heads=4, activation="quick_gelu", embedding=True
+    )
+    assert "visual.proj" not in notes
+    embedded = lambda x: module.visual_projection(tower(module, x))  # noqa: E731
+    assert_agrees(model, embedded, photographs, "clip")
+    scale = model.get_layer("logit_scale").scale
+    assert scale == pytest.approx(module.logit_scale.exp().item())
 
 
 def test_open_clip_with_a_tower_of_timm(rng, tmp_path, photographs):

@@ -362,6 +362,7 @@ CASES = [
         TOKENS,
         0,
     ),
+    Case(layers.LogitScale, {"scale": 100.0, "bias": -10.0}, TOKENS, TOKENS, 0),
     Case(
         layers.ResidualUnit,
         {

@@ -273,6 +273,7 @@ def test_wrong_rank_is_refused_by_name(case):
     if case.layer in (
         layers.ClassNames,
         layers.LayerNorm,
+        layers.LogitScale,
         layers.RMSNorm,
         layers.StochasticDepth,
         layers.LayerScale,

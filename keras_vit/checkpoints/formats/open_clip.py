@@ -69,12 +69,12 @@ def describe(evidence: Evidence) -> Description:
     grid, _ = evidence.grid(rows, (1,), patch)
     mlp_dim = evidence.shape(f"{LAYER.format(i=0)}mlp.c_proj.weight")[1]
     scaled = evidence.in_blocks(f"{LAYER}ls_1.gamma", depth)
-    if "visual.proj" in evidence:
+    if "visual.proj" in evidence and not evidence.given.get("embedding"):
         width = evidence.shape("visual.proj")[-1]
         evidence.notes.append(
             f"The model of '{evidence.path}' returns the class token after "
             f"its norm. The embedding of {width} numbers that texts are "
-            "compared with is that times `visual.proj`, which is left out."
+            "compared with is that times `visual.proj`: pass `embedding=True`."
         )
     return Description(
         format="open_clip",

@@ -318,6 +318,8 @@ LANGUAGE = (
     "model.multi_modal_projector.",
     "lm_head.",
 )
+# What lies between a tower of images and its embedding.
+PROJECTED = ("visual_projection.", "visual.head.")
 
 
 def vision_config(evidence: Evidence) -> dict:
@@ -331,15 +333,18 @@ def vision_config(evidence: Evidence) -> dict:
 
 def left_aside(evidence: Evidence, *starts: str) -> None:
     """Notes which other parts a file holds, by how their names start."""
+    # Behind the trunk, where its embedding is asked for.
+    taken = PROJECTED if evidence.given.get("embedding") else ()
     found = [
         start.rstrip(".")
         for start in starts
-        if any(key.startswith(start) for key in evidence.shapes)
+        if start not in taken
+        and any(key.startswith(start) for key in evidence.shapes)
     ]
     if found:
         evidence.notes.append(
             f"'{evidence.path}' also holds {', '.join(map(repr, found))}: left "
-            "out, this is the trunk alone."
+            f"out{'.' if taken else ', this is the trunk alone.'}"
         )
 
 
