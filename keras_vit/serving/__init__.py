@@ -4,7 +4,8 @@
 everything of this library that runs a model over data goes through it.
 `classifying` goes from an image file to the names of its likeliest classes,
 `zero_shot` to its likeness to texts.
-`export` writes what other runtimes read, and compares before it is done.
+`export` writes what other runtimes read, with the `metadata` that the format
+has a place for, and compares before it is done.
 """
 
 from keras_vit.serving.classifying import Classification, classify

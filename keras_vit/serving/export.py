@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_vit.arguments import check_choice, check_pair
 from keras_vit.extras import absent
+from keras_vit.serving.metadata import write_metadata
 from keras_vit.serving.running import predict
 
 SUFFIXES = {
@@ -67,6 +68,11 @@ def export(
     then does it replace a file of that name. OpenVINO is asked for float32:
     by itself it may compute in bfloat16, which moves logits by a hundredth.
 
+    Statistics of pixels are within: the file takes pixels in [0, 255], as the
+    model does. Size, advice on resizing and names of classes are written as
+    JSON where there is a place: into `metadata_props` of ONNX, and into
+    `assets.extra/keras_vit.json` of a SavedModel.
+
     Args:
         model: a `keras.Model` from one input to one output.
         path: file to write, or folder for a SavedModel.
@@ -89,11 +95,13 @@ def export(
     Example:
 
     ```python
-    model = keras_vit.ViT("B/16", weights="augreg_i1k")
+    model = keras_vit.from_checkpoint("hf://google/vit-base-patch16-224")
     keras_vit.export(model, "vit.onnx")
 
     session = onnxruntime.InferenceSession("vit.onnx")
     logits = session.run(None, {"images": images})[0]
+    metadata = session.get_modelmeta().custom_metadata_map
+    class_names = json.loads(metadata["class_names"])
     ```
     """
     path = pathlib.Path(path)
@@ -115,6 +123,7 @@ def export(
         what = f"'{model.name}' as {format} from {backend}"
         try:
             _write(model, file, format, backend)
+            write_metadata(model, file, format)
         except Exception as error:
             # Converters raise anything, and from deep inside.
             raise ValueError(f"Cannot write {what}: {error}") from error

@@ -1,6 +1,8 @@
 """Models out to serving: each file, run in its own runtime (faults case 39)."""
 
+import dataclasses
 import importlib.util
+import json
 
 import keras
 import numpy as np
@@ -75,6 +77,49 @@ def test_a_model_for_any_size_stays_one(format, tiny_vit, rng, tmp_path):
     images = rng.uniform(0, 255, (2, 16, 4, 3)).astype("float32")
     expected = keras_vit.predict(model, images, verbose=0)
     np.testing.assert_allclose(run(images), expected, atol=1e-5)
+
+
+def metadata(path, format):
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path))
+        (output,) = session.get_outputs()
+        assert output.name == "head"
+        return session.get_modelmeta().custom_metadata_map
+    return json.loads((path / "assets.extra" / "keras_vit.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "format", [f for f in ("saved_model", "onnx") if f in WRITABLE]
+)
+def test_a_file_says_what_it_is_of(format, tiny_vit, tmp_path, rng):
+    need(format)
+    own = keras_vit.Preprocessing(
+        (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 0.9, "bicubic", "squash"
+    )
+    model = tiny_vit(preprocessing=own)
+    names = ["cat", "dog", "Käfer", "eel", "fox"]
+    path = tmp_path / f"model{SUFFIXES[format]}"
+    keras_vit.export(keras_vit.name_classes(model, names), path)
+    found = {k: json.loads(x) for k, x in metadata(path, format).items()}
+    assert found == {
+        "image_size": [8, 12],
+        "data_format": "channels_last",
+        "output": "linear",
+        "pixels": [0, 255],
+        "preprocessing": json.loads(json.dumps(dataclasses.asdict(own))),
+        "class_names": names,
+    }
+    # The statistics are within, by the formula: prepared by hand, pixels give
+    # the same in a model without them.
+    plain = tiny_vit(preprocessing=None)
+    plain.set_weights(model.get_weights())
+    images = rng.uniform(0, 255, (2, 8, 12, 3)).astype("float32")
+    prepared = (images / 255 - np.array(own.mean)) / np.array(own.std)
+    expected = keras_vit.predict(plain, prepared.astype("float32"), verbose=0)
+    given = RUNTIMES[format](path)(images)
+    np.testing.assert_allclose(given, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("format", [f for f in PAIRS if f not in WRITABLE])
