@@ -67,8 +67,8 @@ def from_checkpoint(
             of the file. Where the file has two, as DeiT with a distillation
             token, all this is about both.
         num_channels: channels of the images: for another number than the
-            file's, kernels and statistics are adapted as timm does, with a
-            warning. Defaults to those of the file.
+            file's, kernels are adapted as timm does and statistics likewise,
+            with a warning. Defaults to those of the file.
         embedding: whether a file of images and texts (CLIP, SigLIP) gives the
             embedding of images that texts are compared with, behind the
             projection, together with the scale of the comparison; see

@@ -21,7 +21,7 @@ from keras_vit.checkpoints.fetch import fetch
 from keras_vit.checkpoints.files import CheckpointError, check_all
 from keras_vit.checkpoints.presets import find as find_preset
 from keras_vit.ops.resize import METHODS
-from keras_vit.preprocessing import Preprocessing
+from keras_vit.preprocessing import NAMED, Preprocessing
 
 
 def load_checkpoint(
@@ -260,7 +260,9 @@ class Checkpoint:
     def _completed(self, description, evidence):
         """Adds what formats need not ask for."""
         preprocessing = description.preprocessing
-        if "preprocessing" not in evidence.given:
+        given = evidence.given.get("preprocessing")
+        # A name says what the statistics are, an object all there is to say.
+        if given is None or given in NAMED.values():
             try:
                 own = advice.read(evidence.config, evidence.preprocessor)
                 preprocessing = dataclasses.replace(preprocessing, **own)

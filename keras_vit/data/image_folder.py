@@ -17,6 +17,7 @@ import numpy as np
 from keras_vit.arguments import check_choice, check_data_format, check_pair
 from keras_vit.data.array_dataset import ArrayDataset
 from keras_vit.data.images import SQUASH, fit, read_image
+from keras_vit.preprocessing import Preprocessing, get
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # What Pillow calls the color modes of Keras.
@@ -59,6 +60,10 @@ class ImageFolder(ArrayDataset):
             names of the training set if a test set may lack a class.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
             `keras.config.image_data_format()`.
+        preprocessing: how images are resized and cropped, a `Preprocessing`:
+            that of a model, `model.get_layer("rescaling").preprocessing`, so
+            that it is trained on what `load_image` and `classify` give it.
+            Defaults to both sides at once, as said above.
         augment: callable from `(images, labels)` of a batch to the same, see
             `ArrayDataset`.
         **kwargs: further arguments of `ArrayDataset` and
@@ -104,11 +109,12 @@ class ImageFolder(ArrayDataset):
         color_mode: Literal["rgb", "grayscale"] = "rgb",
         class_names: Sequence[str] | None = None,
         data_format: Literal["channels_last", "channels_first"] | None = None,
+        preprocessing: Preprocessing | None = None,
         augment: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         **kwargs,
     ):
         check_choice("on_error", on_error, ("raise", "skip"))
-        files = _Files(image_size, color_mode, data_format)
+        files = _Files(image_size, color_mode, data_format, preprocessing)
         self.class_names, paths, labels = _index(directory, class_names)
         errors = files.find_errors(paths)
         if errors and on_error == "raise":
@@ -184,12 +190,13 @@ def _index(directory, class_names):
 class _Files:
     """Image files that look like an array: decoded when they are indexed."""
 
-    def __init__(self, image_size, color_mode, data_format):
+    def __init__(self, image_size, color_mode, data_format, preprocessing):
         self.height, self.width = check_pair("image_size", image_size)
         self.mode = PILLOW_MODES[
             check_choice("color_mode", color_mode, PILLOW_MODES)
         ]
         self.data_format = check_data_format(data_format)
+        self.preprocessing = get(preprocessing) or SQUASH
         self.paths = []
 
     def __len__(self):
@@ -219,4 +226,5 @@ class _Files:
 
     def _pixels(self, path):
         image = read_image(path, self.mode)
-        return np.asarray(fit(image, (self.height, self.width), SQUASH))
+        size = self.height, self.width
+        return np.asarray(fit(image, size, self.preprocessing))

@@ -65,7 +65,10 @@ def classify(
 
     Files, PIL images and arrays of any size are read as `load_image` reads
     them for the model. The names are those that the model keeps, see
-    `name_classes`; without any, classes are called by their numbers.
+    `name_classes`; without any, classes are called by their numbers. A model
+    that was fine-tuned on images cut in another way than its `Preprocessing`
+    advises is the more accurate if it gets such images here: those of
+    `load_images(sources, image_size)` after an `ImageFolder` without one.
 
     Args:
         model: a `keras.Model` from images to logits or probabilities of shape

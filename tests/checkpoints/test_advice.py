@@ -128,6 +128,13 @@ def test_advice_goes_out_and_comes_back(kind, resize, tmp_path):
             assert int(64 / found.crop_fraction) == int(64 / value)
         else:
             assert getattr(found, name) == value
+    named = keras_vit.from_checkpoint(tmp_path, preprocessing="unit", verbose=0)
+    named = named.get_layer("rescaling").preprocessing
+    assert (named.std, named.resize) == ((1.0,) * 3, resize)
+    whole = keras_vit.Preprocessing((0.1,), (1.0,), 0.5)
+    given = keras_vit.from_checkpoint(tmp_path, preprocessing=whole, verbose=0)
+    given = given.get_layer("rescaling").preprocessing
+    assert given == whole.for_channels(3)
     again.save(tmp_path / "model.keras")
     saved = keras.saving.load_model(tmp_path / "model.keras")
     assert saved.get_layer("rescaling").preprocessing == found

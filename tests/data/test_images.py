@@ -19,6 +19,18 @@ def test_a_size_alone_is_what_a_folder_gives(tmp_path, photograph):
     assert keras_vit.load_image(str(file), 8).shape == (8, 8, 3)
 
 
+def test_a_folder_reads_as_a_model_does(tmp_path, tiny_vit, photograph):
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / "a.png"
+    Image.fromarray(photograph(40, 60)).save(file)
+    own = keras_vit.Preprocessing((0.5,), (0.5,), 0.8, "bicubic")
+    model = tiny_vit(preprocessing=own)
+    images, _ = keras_vit.ImageFolder(tmp_path, (8, 12), preprocessing=own)[0]
+    np.testing.assert_array_equal(keras_vit.load_image(file, model), images[0])
+    squashed = keras_vit.load_image(file, (8, 12))
+    assert not np.array_equal(squashed, images[0])
+
+
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
 

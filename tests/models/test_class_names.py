@@ -10,6 +10,7 @@ from helpers import outputs_of
 import keras_vit
 from keras_vit.anatomy import class_names_of
 from keras_vit.checkpoints import class_names
+from keras_vit.checkpoints.load import Checkpoint
 
 FIVE = ("ant", "bee", "cat", "dog", "eel")
 
@@ -148,3 +149,14 @@ def test_imagenet_of_timm_by_its_tag(tag, count, third):
         assert len(names) == count and third in (None, names[2])
     else:
         assert names is None
+
+
+def test_imagenet_of_a_preset(tmp_path):
+    """Its table says how many classes there are; a file alone says no names."""
+    variant = keras_vit.Variant(1, 64, 16, 1, patch_size=16)
+    model = keras_vit.ViT(variant, image_size=32, num_classes=1000)
+    keras_vit.export_checkpoint(model, tmp_path / "m.npz", format="official")
+    found = Checkpoint(tmp_path / "m.npz", num_classes=1000)
+    assert found.describe()[0].class_names[2] == "great_white_shark"
+    alone = Checkpoint.locate(tmp_path / "m.npz")
+    assert alone.describe()[0].class_names is None
