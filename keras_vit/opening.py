@@ -19,6 +19,7 @@ from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
 from keras_vit.checkpoints.two_towers import read_joint
 from keras_vit.models.class_names import name_classes
+from keras_vit.models.functional import functional
 from keras_vit.models.vit import ViT
 from keras_vit.ops.precision import is_half
 from keras_vit.preprocessing import Preprocessing, get
@@ -201,7 +202,7 @@ def _with_embedding(model, joint):
         x = layers.LogitScale(
             joint.scale, joint.bias, name="logit_scale", dtype=x.dtype
         )(x)
-    return keras.Model(model.input, x, name=model.name)
+    return functional(model.input, x, name=model.name, dtype=model.dtype_policy)
 
 
 def _resets(num_classes, description):

@@ -6,6 +6,7 @@ import keras
 
 from keras_vit.anatomy import check_functional
 from keras_vit.layers import ClassNames
+from keras_vit.models.functional import functional
 
 
 def name_classes(model: keras.Model, class_names: Sequence[str]) -> keras.Model:
@@ -46,4 +47,6 @@ def name_classes(model: keras.Model, class_names: Sequence[str]) -> keras.Model:
         output = model.layers[-1].input
     # No rounding behind a head, whatever the policy is.
     layer = ClassNames(class_names, name="class_names", dtype=output.dtype)
-    return keras.Model(model.input, layer(output), name=model.name)
+    return functional(
+        model.input, layer(output), name=model.name, dtype=model.dtype_policy
+    )
