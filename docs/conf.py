@@ -4,7 +4,8 @@ The pages in this folder are the frame. A build copies the rest from the
 repository when it starts: README, CHANGELOG, CONTRIBUTING, LICENSE, the
 tutorials and benchmarks under their own paths, so that links between them
 hold. It makes one page for every public name from its docstring
-(`docstrings.py`), and the picture of the rooms (`architecture.py`).
+(`docstrings.py`), the picture of the rooms (`architecture.py`) and the table of
+presets (`weights.py`).
 """
 
 import pathlib
@@ -17,6 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import architecture  # noqa: E402
 import links  # noqa: E402
 import pages  # noqa: E402
+import weights  # noqa: E402
 
 import keras_vit  # noqa: E402
 
@@ -61,6 +63,7 @@ def setup(app):
     app.connect("builder-inited", architecture.draw)
     app.connect("source-read", pages.list_names)
     app.connect("source-read", architecture.list_rooms)
+    app.connect("source-read", weights.list_presets)
     app.connect("doctree-read", links.link_names)
     app.connect("doctree-read", links.name_for_source)
     app.connect("viewcode-follow-imported", links.defining_module)

@@ -104,6 +104,7 @@ def from_checkpoint(
     model = keras_vit.from_checkpoint("hf://google/vit-base-patch16-224")
     print(keras_vit.classify(model, "zebra.jpg"))
 
+    model = keras_vit.from_checkpoint("dinov2:B/14")
     model = keras_vit.from_checkpoint(
         "hf://timm/deit3_base_patch16_224.fb_in1k", num_classes=37
     )

@@ -18,6 +18,9 @@ sys.path.append(str(DOCS))
 
 import docstrings  # noqa: E402
 import names  # noqa: E402
+import weights  # noqa: E402
+
+import keras_vit  # noqa: E402
 
 PUBLIC = names.public()
 CODE = re.compile(r"^(```+).*?^\1$", re.MULTILINE | re.DOTALL)
@@ -108,6 +111,19 @@ def test_every_public_name_is_in_one_group():
         "list new names in a page of docs/reference"
     )
     assert {name.split(".")[0] for name in alone} == set(names.BY_THEMSELVES)
+
+
+def test_every_preset_is_in_the_table():
+    page = (DOCS / "reference/checkpoints.md").read_text(encoding="utf-8")
+    assert len(weights.BLOCK.findall(page)) == 1
+    head, rule, *rows = weights.table().splitlines()
+    assert {row.count("|") for row in (head, rule, *rows)} == {8}
+    found = [re.match(r"\| `(\S+)` \| (\d+) ", row).groups() for row in rows]
+    assert found == [
+        (preset.name, str(preset.image_size)) for preset in keras_vit.presets()
+    ]
+    (row,) = [row for row in rows if "`dinov2:L/14`" in row]
+    assert "86.3 % (linear) | `from_checkpoint` | Apache-2.0 " in row
 
 
 @pytest.mark.parametrize("name", PUBLIC)

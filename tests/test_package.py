@@ -278,18 +278,29 @@ def test_examples_in_docstrings_run(module):
     assert runner.failures == 0
 
 
-WEIGHTS = re.compile(r"weights=[\"']([\w+-]+)[\"']")
+# A family for a builder or a list, a whole name where a file is opened.
+WEIGHTS = re.compile(
+    r"(?:weights=|presets\()[\"']([\w+-]+(?::[\w+/-]+)?)[\"']"
+    r"|(?:from|load)_checkpoint\((?:\w+,\s)?[\"']([\w+-]+:\w[\w+/-]*)[\"']"
+)
 
 
 def test_presets_in_examples_exist():
-    """In docstrings, the README and the tutorials."""
+    """In docstrings, documents and the tutorials."""
     root = PACKAGE.parent
     files = [*PACKAGE.rglob("*.py"), *root.glob("*.md")]
     files += root.glob("tutorials/src/*.py")
-    families = {preset.family for preset in keras_vit.presets()}
-    for file in files:
-        for name in WEIGHTS.findall(file.read_text(encoding="utf-8")):
-            assert name in families, f"{file.name}: weights={name!r}"
+    files += [*root.glob("docs/**/*.md"), *root.glob("benchmarks/*.md")]
+    presets = keras_vit.presets()
+    known = {p.family for p in presets} | {p.name for p in presets}
+    found = [
+        (file.name, name)
+        for file in files
+        for names in WEIGHTS.findall(file.read_text(encoding="utf-8"))
+        for name in filter(None, names)
+    ]
+    assert len(found) > 10
+    assert not [pair for pair in found if pair[1] not in known]
 
 
 def test_version_is_that_of_the_changelog():

@@ -198,18 +198,34 @@ class Checkpoint:
 
     @classmethod
     def locate(cls, source, sha256=None, variant=None):
-        """Finds or downloads the file of a source."""
+        """Finds or downloads the file of a source.
+
+        Args:
+            source: as `load_checkpoint` takes it.
+            sha256: the hash that the file must have, or `None`.
+            variant: name of the variant that a builder makes, which must be
+                all there is to the network of a preset; or `None`.
+        """
         preset = find_preset(source, variant)
         if preset is None:
             path = fetch(source, sha256)
             return cls(path, **configs.read(path))
-        return cls(
-            fetch(preset.location, sha256 or preset.sha256),
-            activation=preset.activation,
-            epsilon=preset.epsilon,
-            image_size=(preset.image_size, preset.image_size),
-            num_classes=preset.num_classes,
-        )
+        if variant is not None and not preset.plain:
+            raise ValueError(
+                "`weights` must be of a network that `ViT(variant)` makes, "
+                "and this one has other blocks, tokens or another pooling. "
+                f"Open it with `keras_vit.from_checkpoint({preset.name!r})`, "
+                "or build its layers yourself and use `load_checkpoint`. "
+                f"Received: weights={source!r}"
+            )
+        path = fetch(preset.location, sha256 or preset.sha256)
+        stated = {
+            "activation": preset.activation,
+            "epsilon": preset.epsilon,
+            "image_size": (preset.image_size, preset.image_size),
+            "num_classes": preset.num_classes,
+        }
+        return cls(path, **{**configs.read(path), **stated})
 
     def describe(self, given=None):
         """Returns what network the file is of, and what was assumed.

@@ -4,12 +4,14 @@ Addresses of Google's files: README and notebooks of
 google-research/vision_transformer; the AugReg rows are those its README
 recommends, with the accuracy it states. All of them are Apache-2.0. SHA-256
 sums are given where their owner publishes them; the others are recorded at
-the first download (see `downloads`). The first row needs no download: its file
-is part of this package.
+the first download (see `web`). The first row needs no download: its file is
+part of this package. The rows of other families are in `hub_releases`.
 """
 
 import dataclasses
 import pathlib
+
+from keras_vit.checkpoints.hub_releases import FAMILIES
 
 AUGREG = "gs://vit_models/augreg/"
 PAPER = "https://arxiv.org/abs/2010.11929"
@@ -24,15 +26,22 @@ class Preset:
 
     Args:
         family: which training it comes from.
-        variant: name for `ViT`.
+        variant: name for `ViT`; where the network is not `plain`, the size
+            as its authors name it.
         image_size: edge of the images in pixels.
         num_classes: classes of its head, or `None`.
         address: where the file is; `package://` is this package.
         accuracy: top-1 in percent as its authors state it, or `None`: on
             ImageNet, or of `"cifar100"` on the test set of CIFAR-100.
+        measure: what the accuracy is of: `"head"`, the head in the file;
+            `"linear"`, a linear probe of the authors on the features;
+            `"zero-shot"`, the comparison with names of classes by the tower
+            of texts that belongs to it.
         activation: of its MLPs.
         epsilon: of its layer norms.
         representation_dim: width of its layer before the head, or `None`.
+        plain: whether `ViT(variant, weights=name)` makes its network. All
+            others are opened by `from_checkpoint(name)`.
         license: its licence.
         source: the paper.
         sha256: of the file, or `None`.
@@ -50,16 +59,18 @@ class Preset:
     num_classes: int | None
     address: str
     accuracy: float | None = None
+    measure: str = "head"
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
     representation_dim: int | None = None
+    plain: bool = True
     license: str = "Apache-2.0"
     source: str = AUGREG_PAPER
     sha256: str | None = None
 
     @property
     def name(self):
-        """Name for `weights=` and `load_checkpoint`."""
+        """Name for `from_checkpoint`, `load_checkpoint` and `weights=`."""
         return f"{self.family}:{self.variant}"
 
     @property
@@ -130,6 +141,24 @@ def _hugging_face(family, variant, size, classes, address, dim=None, sha=None):
     )
 
 
+def _of_timm(family):
+    for variant, size, name, accuracy, *activation in family.rows:
+        yield Preset(
+            family.name,
+            variant,
+            size,
+            family.num_classes,
+            f"hf://timm/{name}",
+            accuracy,
+            measure=family.measure,
+            activation=(*activation, family.activation)[0],
+            epsilon=family.epsilon,
+            plain=family.plain,
+            license=family.license,
+            source=family.source,
+        )
+
+
 # fmt: off
 PRESETS = (
     # Its card: cifar100/README.md beside this file.
@@ -173,6 +202,7 @@ PRESETS = (
         "hf://google/vit-base-patch16-224-in21k"
         "@b4569560a39a0f1af58e3ddaf17facf20ab919b0", 768,
         "fd4e1169c7aa6c2dbfa8a6448be13b35abc0ee256190857c90009d12c094619b"),
+    *(preset for family in FAMILIES for preset in _of_timm(family)),
 )
 # fmt: on
 
@@ -209,6 +239,8 @@ class PresetTable(tuple):
         rows = [("name", "pixels", "classes", "accuracy", "license", "address")]
         for preset in self:
             accuracy = f"{preset.accuracy:.2f} %" if preset.accuracy else "-"
+            if preset.accuracy and preset.measure != "head":
+                accuracy = f"{accuracy} {preset.measure}"
             rows.append(
                 (
                     preset.name,
@@ -238,8 +270,13 @@ def presets(family: str | None = None) -> "PresetTable":
             what the AugReg authors recommend, before and after fine-tuning;
             `"imagenet21k"` and `"imagenet21k+imagenet2012"`, the files of the
             ViT paper (the latter with `"-224"` at the smaller size); `"sam"`;
-            and `"hf_imagenet1k"` and `"hf_imagenet21k"` on Hugging Face.
-            Defaults to all.
+            `"hf_imagenet1k"` and `"hf_imagenet21k"` on Hugging Face; and, in
+            timm's files there, `"dinov2"`, `"dinov2_reg"` (with registers),
+            `"dinov3"`, `"siglip2"`, `"clip_openai"`, `"clip_laion2b"`,
+            `"clip_dfn"`, `"deit3_i1k"`, `"deit3_i21k+i1k"`, `"mae"`,
+            `"eva02"`, `"eva02_i1k"`, `"timm_augreg_i21k"` and
+            `"timm_augreg_i1k"`, some with their pixels behind the name
+            (`"siglip2-384"`). Defaults to all.
 
     Returns:
         A tuple of `Preset` that prints as a table.

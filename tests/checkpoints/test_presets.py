@@ -1,19 +1,31 @@
 """The table of public checkpoints, and the names of ImageNet's classes."""
 
+import dataclasses
+import json
+import re
+
 import keras
 import numpy as np
 import pytest
+from opening import assert_agrees, opened
+from oracles import import_oracle, randomize
 
 import keras_vit
+from keras_vit.checkpoints import formats, load
+from keras_vit.checkpoints.evidence import Evidence
+
+TABLE = keras_vit.presets()
+OF_TIMM = [p for p in TABLE if p.address.startswith("hf://timm/")]
 
 
 def test_names_are_unique_and_addresses_complete():
-    table = keras_vit.presets()
-    assert len({preset.name for preset in table}) == len(table) == 42
-    assert len({preset.address for preset in table}) == len(table)
-    for preset in table:
+    assert len({preset.name for preset in TABLE}) == len(TABLE)
+    assert len({preset.address for preset in TABLE}) == len(TABLE)
+    own = [preset for preset in TABLE if preset not in OF_TIMM]
+    assert len(own) == 42
+    for preset in own:
         assert preset.license == "Apache-2.0"
-        assert preset.source.startswith("https://arxiv.org/abs/")
+        assert preset.plain and preset.measure == "head"
         if preset.address.startswith("gs://"):
             assert preset.address.endswith(".npz")
             assert (preset.activation, preset.epsilon) == ("gelu_tanh", 1e-6)
@@ -24,6 +36,117 @@ def test_names_are_unique_and_addresses_complete():
             assert repository.startswith("hf://google/vit-")
             assert len(commit) == 40 and int(commit, 16)
             assert (preset.activation, preset.epsilon) == ("gelu", 1e-12)
+
+
+@pytest.mark.parametrize("preset", TABLE, ids=lambda preset: preset.name)
+def test_facts_of_a_row(preset):
+    assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", preset.source)
+    assert preset.measure in ("head", "linear", "zero-shot")
+    assert preset.accuracy is None or 50 < preset.accuracy < 100
+    # An accuracy of a head needs one; a probe is for files without.
+    if preset.accuracy is not None:
+        assert (preset.num_classes is not None) == (preset.measure == "head")
+    if preset.plain:
+        keras_vit.variants.parse_variant(preset.variant)
+
+
+def architecture(preset, timm):
+    """The name of the network at timm, and what timm says of it."""
+    name = preset.address.removeprefix("hf://timm/")
+    stated = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    assert stated.hf_hub_id == f"timm/{name}"
+    if any("QuickGELU" in note for note in stated.notes or ()):
+        name = name.replace("_clip_", "_clip_quickgelu_")
+    return name, stated
+
+
+@pytest.mark.parametrize("preset", OF_TIMM, ids=lambda preset: preset.name)
+def test_rows_of_timm_are_what_timm_says(preset):
+    """Its release, and its network from names and shapes alone."""
+    timm = import_oracle("timm")
+    import torch
+
+    name, stated = architecture(preset, timm)
+    assert stated.license == preset.license.lower()
+    assert stated.input_size == (3, preset.image_size, preset.image_size)
+    if preset.family.startswith("clip_"):
+        assert stated.num_classes in (512, 768, 1024, 1280)
+    else:
+        assert (stated.num_classes or None) == preset.num_classes
+
+    with torch.device("meta"):
+        module = timm.create_model(name)
+    shapes = {key: tuple(x.shape) for key, x in module.state_dict().items()}
+    config = {
+        "architecture": name.partition(".")[0],
+        "pretrained_cfg": {"input_size": stated.input_size},
+    }
+    evidence = Evidence("the file", shapes, config=config)
+    form, _ = formats.recognise(shapes)
+    found = form.describe(evidence)
+    assert found.image_size == (preset.image_size, preset.image_size)
+    assert found.activation == preset.activation
+    assert found.epsilon == preset.epsilon
+    assert found.variant.num_layers == len(module.blocks)
+    assert preset.plain == (
+        found.pooling == "token"
+        and found.final_norm
+        and not found.norm_after_pooling
+        and found.patch_encoder == {"cls_token": True}
+        and found.is_plain()
+    )
+    if preset.plain:
+        assert found.variant == dataclasses.replace(
+            keras_vit.variants.parse_variant(preset.variant),
+            patch_size=found.variant.patch_size,
+        )
+
+
+def test_builders_refuse_networks_that_they_do_not_make(monkeypatch):
+    """Before a download, and with the name of what opens them."""
+
+    def fetch(*_):
+        raise AssertionError("it was downloaded")
+
+    monkeypatch.setattr(load, "fetch", fetch)
+    for source in ("dinov2", "dinov2:B/14"):
+        with pytest.raises(ValueError) as caught:
+            keras_vit.ViT("B/14", weights=source)
+        assert "from_checkpoint('dinov2:B/14')" in str(caught.value)
+        assert f"weights={source!r}" in str(caught.value)
+
+
+def test_presets_of_the_hub_read_the_configuration_beside(
+    tmp_path, monkeypatch, rng
+):
+    """A tiny file stands for the one of the Hub."""
+    timm = import_oracle("timm")
+    from safetensors.torch import save_file
+
+    module = timm.create_model(
+        "vit_small_patch14_dinov2", embed_dim=64, depth=1, num_heads=2
+    )
+    randomize(module, rng)
+    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    config = {
+        "architecture": "vit_small_patch14_dinov2",
+        "model_args": {"num_heads": 2},
+        "pretrained_cfg": {"mean": [0.485, 0.456, 0.406],
+                           "std": [0.229, 0.224, 0.225]},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = []
+
+    def fetch(source, sha256=None):
+        asked.append(source)
+        return tmp_path / "model.safetensors"
+
+    monkeypatch.setattr(load, "fetch", fetch)
+    model, notes = opened("dinov2:S/14")
+    assert asked == ["hf://timm/vit_small_patch14_dinov2.lvd142m"]
+    assert notes == ""
+    images = rng.integers(0, 256, (2, 518, 518, 3)).astype("uint8")
+    assert_agrees(model, module, images, "imagenet")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +189,12 @@ def test_prints_as_a_table_a_person_can_read():
     assert any("augreg_i1k:B/16" in row and "85.49 %" in row for row in rows)
     starts = {row.index("Apache-2.0") for row in rows}
     assert starts == {head.index("license")}
+
+
+def test_says_what_an_accuracy_is_of():
+    text = str(keras_vit.presets("dinov2"))
+    (row,) = [row for row in text.splitlines() if "dinov2:g/14" in row]
+    assert "86.50 % linear" in row
 
 
 def test_unknown_families():
