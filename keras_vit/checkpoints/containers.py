@@ -5,7 +5,6 @@ file. PyTorch reads its own format, tensors alone, and only where it is
 installed; no object of a file is ever made.
 """
 
-import json
 import os
 import pathlib
 
@@ -18,10 +17,8 @@ from keras_vit.checkpoints.files import (
     check_values,
     open_arrays,
 )
+from keras_vit.checkpoints.folders import is_index, read_index
 
-INDEX = ".index.json"
-# Beyond this an index is none: that of the largest network has 100 kB.
-LARGEST_INDEX = 2**24
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 # Under which names training scripts keep the weights beside all else, the ones
 # for use first.
@@ -53,7 +50,7 @@ def open_weights(path):
             PyTorch and that is not installed.
     """
     path = pathlib.Path(path)
-    if path.name.endswith(INDEX):
+    if is_index(path):
         arrays = ShardedFile(path)
     elif _is_of_torch(path):
         arrays = TorchFile(path)
@@ -84,14 +81,10 @@ class ShardedFile:
     def __init__(self, path):
         self.path = path
         folder = pathlib.Path(path).parent
-        where = self._read_index(path)
+        where = read_index(path)
         self._files, self.shapes = {}, {}
         try:
             for name in sorted(set(where.values())):
-                if name != pathlib.PurePath(name).name:
-                    raise CheckpointError(
-                        f"'{path}' names a file outside its folder: {name!r}"
-                    )
                 if not (folder / name).is_file():
                     raise CheckpointError(
                         f"'{path}' names the file '{name}', which is not "
@@ -109,19 +102,6 @@ class ShardedFile:
             self.__exit__(None, None, None)
             raise
         self._where = where
-
-    def _read_index(self, path):
-        if path.stat().st_size > LARGEST_INDEX:
-            raise CheckpointError(f"'{path}' is too large for an index.")
-        try:
-            where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-            if all(isinstance(x, str) for x in where.values()):
-                return where
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass
-        raise CheckpointError(
-            f"'{path}' must be JSON with a `weight_map` from arrays to files."
-        )
 
     def metadata(self):
         """Returns the notes in the headers, a dict of strings."""

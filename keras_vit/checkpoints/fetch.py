@@ -9,18 +9,12 @@ import pathlib
 import re
 import urllib.parse
 
+from keras_vit.checkpoints.folders import NAMES
 from keras_vit.checkpoints.hugging_face import fetch_from_hub
 from keras_vit.checkpoints.transport import broken_rule, sha256_of
 from keras_vit.checkpoints.web import fetch_from_web
 
 GOOGLE_STORAGE = "https://storage.googleapis.com"
-# What libraries call the file of weights in a folder, in the order of use.
-NAMES_IN_A_FOLDER = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-)
 FORMS = (
     "the path of a file or folder, the name of a preset (see "
     "`keras_vit.presets()`), https://host/path, gs://bucket/key or "
@@ -47,17 +41,21 @@ def fetch(source, sha256=None):
     the file, and the file as well as later downloads are held to it. What is
     in the cache is used without a connection and without writing anything.
 
-    The Hub keeps its files in its own cache, with `config.json` of the same
-    revision beside them if there is one. The file defaults to
-    `model.safetensors` and the revision to the newest; in a revision, `%2F`
-    stands for a slash. Without `sha256` a large file is held to the hash under
-    which the Hub stores it. One that is not the right one is downloaded once
-    more, then refused; the Hub's cache is left as it is.
+    The Hub keeps its files in its own cache, with `config.json` and
+    `preprocessor_config.json` of the same revision beside them if there are
+    any. The file defaults to `model.safetensors`, or what a folder has in its
+    place, and the revision to the newest; in a revision, `%2F` stands for a
+    slash. Of weights in several files the index is returned, when all that it
+    names lie beside it. Without `sha256`, and each of several, a large file is
+    held to the hash under which the Hub stores it. One that is not the right
+    one is downloaded once more, then refused; the Hub's cache is left as it
+    is.
 
     Args:
         source: string or path, see above.
-        sha256: the hash that the file must have, 64 hexadecimal digits. A
-            file in the cache with another hash is downloaded anew.
+        sha256: the hash that the file must have, 64 hexadecimal digits; of
+            weights in several files, the hash of the index. A file in the
+            cache with another hash is downloaded anew.
 
     Returns:
         A `pathlib.Path`.
@@ -104,12 +102,12 @@ def fetch(source, sha256=None):
 
 def _weights_in(folder):
     """Returns the file of weights in a folder of timm or transformers."""
-    for name in NAMES_IN_A_FOLDER:
+    for name in NAMES:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
         f"`source` must be {FORMS}; this folder holds none of "
-        f"{', '.join(NAMES_IN_A_FOLDER)}. "
+        f"{', '.join(NAMES)}. "
         f"Received: source={str(folder)!r}"
     )
 

@@ -9,6 +9,7 @@ import re
 import urllib.parse
 import warnings
 
+from keras_vit.checkpoints.folders import NAMES, is_index, read_index
 from keras_vit.checkpoints.transport import DownloadError, sha256_of
 from keras_vit.extras import require
 
@@ -16,10 +17,15 @@ HUB_SOURCE = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/@]+))?(/(?P<file>.+))?",
     re.ASCII,
 )
+COMMIT = re.compile("[0-9a-f]{40}")
+# What lies beside weights and says what they are of.
+BESIDE = ("config.json", "preprocessor_config.json")
 
 
 def fetch_from_hub(source, rest, sha256):
     """Returns the path of a file of the Hub, downloading it if need be.
+
+    Of weights in several files, of their index, once all of them are there.
 
     Args:
         source: the whole address, for messages.
@@ -34,14 +40,21 @@ def fetch_from_hub(source, rest, sha256):
             "hf://owner/name[@revision][/path/in/repo]. "
             f"Received: source={source!r}"
         )
-    repo, revision = match["repo"], match["revision"]
-    file = match["file"] or "model.safetensors"
+    require(
+        "huggingface_hub",
+        "hub",
+        "Files of the Hugging Face Hub are read by huggingface_hub",
+    )
+    repo, revision, file = match["repo"], match["revision"], match["file"]
     if revision is not None:
         revision = urllib.parse.unquote(revision)
-    path = _hub_download(source, repo, file, revision)
+    if file is None:
+        file, path = _hub_download_of_folder(source, repo, revision)
+    else:
+        path = _hub_download(source, repo, file, revision)
     # The Hub's cache has `snapshots/<commit>/<file>`.
     commit = path.parts[-1 - len(pathlib.PurePosixPath(file).parts)]
-    if not re.fullmatch("[0-9a-f]{40}", commit):
+    if not COMMIT.fullmatch(commit):
         commit = None
     if revision is None:
         pin = f", which is hf://{repo}@{commit}/{file}" if commit else ""
@@ -49,21 +62,50 @@ def fetch_from_hub(source, rest, sha256):
             f"{source} names no revision, so the newest was taken{pin}. Name "
             "the revision to get the same file again."
         )
+    # By its commit, so that all belong together even if they are replaced on
+    # the Hub just now.
+    revision = commit or revision
+    path = _held_to_hash(source, repo, file, revision, path, sha256)
+    if is_index(file):
+        folder = pathlib.PurePosixPath(file).parent
+        for name in sorted(set(read_index(path).values())):
+            shard = str(folder / name)
+            found = _hub_download(source, repo, shard, revision)
+            _held_to_hash(source, repo, shard, revision, found)
+    for name in BESIDE:
+        if not _is_known_to_hub_cache(repo, name, commit):
+            _hub_download(source, repo, name, revision, optional=True)
+    return path
+
+
+def _hub_download_of_folder(source, repo, revision):
+    """Returns name and path of the weights where an address names no file."""
+    for name in NAMES[:-1]:
+        if _is_known_to_be_missing(repo, name, revision):
+            continue
+        path = _hub_download(source, repo, name, revision, optional=True)
+        if path is not None:
+            return name, path
+    try:
+        return NAMES[-1], _hub_download(source, repo, NAMES[-1], revision)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{source} names no file, and none of {', '.join(NAMES)} could be "
+            f"had. The last: {error}"
+        ) from error
+
+
+def _held_to_hash(source, repo, file, revision, path, sha256=None):
+    """Returns the path of a file with the right hash, or raises."""
     # The Hub's client looks at sizes alone.
     sha256 = sha256 or _stored_hash(path)
     if sha256 is not None and sha256_of(path) != sha256:
-        path = _hub_download(source, repo, file, commit or revision, force=True)
+        path = _hub_download(source, repo, file, revision, force=True)
         if sha256_of(path) != sha256:
             raise ValueError(
                 f"The file at {source} must have the hash `sha256`, but has "
                 f"{sha256_of(path)}, see {path}. Received: sha256={sha256!r}"
             )
-    # By its commit, so that it belongs to the file even if both are replaced
-    # on the Hub just now.
-    if not _is_known_to_hub_cache(repo, "config.json", commit):
-        _hub_download(
-            source, repo, "config.json", commit or revision, optional=True
-        )
     return path
 
 
@@ -83,12 +125,17 @@ def _is_known_to_hub_cache(repo, file, commit):
     )
 
 
+def _is_known_to_be_missing(repo, file, revision):
+    """Whether the cache knows that a commit has no such file."""
+    if revision is None or not COMMIT.fullmatch(revision):
+        return False  # another day it may
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, file, revision=revision)
+    return found is not None and not isinstance(found, str)
+
+
 def _hub_download(source, repo, file, revision, force=False, optional=False):
-    require(
-        "huggingface_hub",
-        "hub",
-        "Files of the Hugging Face Hub are read by huggingface_hub",
-    )
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 

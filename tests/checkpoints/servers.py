@@ -178,6 +178,8 @@ for name in ("keras_vit", "keras_vit.checkpoints"):
 rooms = "keras_vit", "keras_vit.checkpoints"
 for room, name in [
     (rooms[0], "extras"),
+    (rooms[1], "files"),
+    (rooms[1], "folders"),
     (rooms[1], "transport"),
     (rooms[1], "web"),
     (rooms[1], "hugging_face"),

@@ -1,0 +1,60 @@
+"""What a folder of weights holds: the name of the file, or of its index.
+
+The same on disk and on the Hub. Left out: what is inside the files.
+"""
+
+import json
+import pathlib
+
+from keras_vit.checkpoints.files import CheckpointError
+
+# What libraries call the file of weights in a folder, in the order of use.
+NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+)
+INDEX = ".index.json"
+# Beyond this an index is none: that of the largest network has 100 kB.
+LARGEST_INDEX = 2**24
+
+
+def is_index(path):
+    """Returns whether a file only says which others hold the weights."""
+    return pathlib.PurePath(path).name.endswith(INDEX)
+
+
+def read_index(path):
+    """Returns which file of the same folder holds each array.
+
+    Args:
+        path: path of the index, a JSON file with a `weight_map`.
+
+    Returns:
+        A dict from the name of an array to the name of a file.
+
+    Raises:
+        CheckpointError: if it is no index, or names a file elsewhere.
+    """
+    where = _weight_map(path)
+    for name in where.values():
+        if {"/", "\\", ":"} & set(name) or name in ("", ".", ".."):
+            raise CheckpointError(
+                f"'{path}' names a file outside its folder: {name!r}"
+            )
+    return where
+
+
+def _weight_map(path):
+    if path.stat().st_size > LARGEST_INDEX:
+        raise CheckpointError(f"'{path}' is too large for an index.")
+    try:
+        where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        if all(isinstance(x, str) for x in where.values()):
+            return where
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise CheckpointError(
+        f"'{path}' must be JSON with a `weight_map` from arrays to files."
+    )
