@@ -32,6 +32,10 @@ TIMM_HYBRIDS = {
     (3, 4, 6, 3): ("vit_large_r50_s32_224", _STEM),
 }
 
+# Where transformers keeps what is about images, beside what is about texts or
+# about a decoder.
+NESTED = ("vision_config", "backbone_config", "encoder")
+
 
 def read(path):
     """Returns what lies beside a file of weights.
@@ -56,6 +60,7 @@ def read(path):
         "config": config,
         "preprocessor": _read_json(folder / "preprocessor_config.json"),
     }
+    config = of_images(config)
     arguments = config.get("model_args") or {}
     activation = config.get("hidden_act", arguments.get("act_layer"))
     if activation in ACTIVATIONS:
@@ -68,6 +73,18 @@ def read(path):
     if isinstance(size, list) and len(size) == 2:
         facts["image_size"] = tuple(map(int, size))
     return facts
+
+
+def of_images(config: dict) -> dict:
+    """Returns the part of a `config.json` that is about images.
+
+    Args:
+        config: what the file holds.
+    """
+    for name in NESTED:
+        if isinstance(config.get(name), dict):
+            return config[name]
+    return config
 
 
 def _is_npz(path):

@@ -4,6 +4,7 @@ Small random networks as their library writes them, in one call, equal numbers.
 The classes of transformers are those of `benchmarks/checkpoint_share.py`.
 """
 
+import json
 import pathlib
 import sys
 
@@ -244,6 +245,74 @@ def test_trunk_of_a_larger_network(kind, rng, tmp_path, photographs):
     model, notes = opened(tmp_path)
     assert_agrees(model, lambda x: value(module, x), photographs, statistics)
     assert noted is None or noted in notes
+
+
+# Facts that no default and no shape tells.
+ODD = {
+    "hidden_act": "silu",
+    "layer_norm_eps": 1e-2,
+    "num_attention_heads": 2,
+    "patch_size": 8,
+}
+# The same of something else.
+OTHER = {
+    "hidden_act": "gelu",
+    "layer_norm_eps": 0.5,
+    "num_attention_heads": 64,
+    "patch_size": 3,
+    "image_size": 999,
+    "num_channels": 5,
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["CLIPModel", "SiglipModel", "BLIP", "SigLIP2", "LLaVA", "InternVL",
+     "depth of DINOv2", "detection", "AIMv2 beside texts"],
+)  # fmt: skip
+def test_facts_of_a_tower_stand_where_it_is_nested(
+    kind, rng, tmp_path, photographs
+):
+    import_oracle("transformers")
+    if kind in CASES:
+        statistics, arguments, value = CASES[kind]
+        name = kind
+    else:
+        name, arguments, value, statistics, _ = LARGER[kind]
+    (nest,) = {"vision_config", "backbone_config"} & set(arguments)
+    own = dict(ODD)
+    if kind in ("SigLIP2", "depth of DINOv2"):
+        del own["patch_size"]  # its value here takes patches of 16
+    if kind == "InternVL":
+        own |= PAIRS | {"patch_size": [8, 8]}
+    if kind == "AIMv2 beside texts":
+        own["rms_norm_eps"] = own.pop("layer_norm_eps")
+    arguments = arguments | {nest: arguments[nest] | own}
+    module = share.make(name, arguments)
+    randomize(module, rng)
+    module.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | OTHER))
+    model, _ = opened(tmp_path)
+    assert_agrees(model, lambda x: value(module, x), photographs, statistics)
+    keras_vit.load_checkpoint(model, tmp_path)
+
+
+def test_the_encoder_of_a_reader(rng, tmp_path, photographs):
+    """TrOCR and its kin: a ViT beside a decoder of texts."""
+    transformers = import_oracle("transformers")
+    config = transformers.VisionEncoderDecoderConfig(
+        encoder=ViT | ODD | {"model_type": "vit"},
+        decoder=TEXT
+        | {"model_type": "bert", "is_decoder": True}
+        | {"add_cross_attention": True},
+    )
+    module = transformers.VisionEncoderDecoderModel(config)
+    randomize(module, rng)
+    module.save_pretrained(tmp_path)
+    model, _ = opened(tmp_path)
+    encoder = of("encoder", pooled)
+    assert_agrees(model, lambda x: encoder(module, x), photographs, "inception")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ described as far as its names and shapes go.
 
 import dataclasses
 
+from keras_vit.checkpoints import configs
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
 from keras_vit.checkpoints.files import CheckpointError
@@ -324,11 +325,7 @@ PROJECTED = ("visual_projection.", "visual.head.")
 
 def vision_config(evidence: Evidence) -> dict:
     """Returns the part of `config.json` that is about images."""
-    for name in ("vision_config", "backbone_config"):
-        nested = evidence.config.get(name)
-        if isinstance(nested, dict):
-            return nested
-    return evidence.config
+    return configs.of_images(evidence.config)
 
 
 def left_aside(evidence: Evidence, *starts: str) -> None:
