@@ -156,9 +156,7 @@ def from_checkpoint(
     load_checkpoint(
         model,
         checkpoint,
-        reset_head=None
-        if num_classes == "auto"
-        else _resets(num_classes, description),
+        reset_head=_resets(num_classes, description),
         drop_pre_logits=num_classes is None,
         # Of one grid, but for files that are resampled for every image.
         resize_positions=description.resampling,
@@ -207,7 +205,10 @@ def _with_embedding(model, joint):
 
 
 def _resets(num_classes, description):
-    # `True` asks for a head of zeros; without a word where it is wanted.
+    # `True` asks for a head of zeros, or none; without a word where it is
+    # wanted, or where the description has had it.
+    if num_classes == "auto":
+        return description.num_classes is None or None
     return num_classes != description.num_classes or None
 
 

@@ -169,6 +169,8 @@ class Plan:
         of_file = _classes([self.arrays.shapes[step.key] for step in heads])
         of_model = _classes([self.weights[path].shape for path in in_model])
         about = f"the file's head is {of_file}, the model's is {of_model}"
+        if heads and self.format.about_head:
+            about += f" ({self.format.about_head})"
         if reset_head is False:
             self.mis_shaped.append(about)
             return
@@ -402,7 +404,9 @@ def _classes(shapes):
     """What a head is, from the shapes of its arrays."""
     if not shapes:
         return "none"
-    return f"one for {min(shapes, key=len)[-1]} classes"
+    classes = min(shapes, key=len)[-1]
+    width = max(map(math.prod, shapes)) // max(classes, 1)
+    return f"one for {classes} classes from {width} numbers"
 
 
 def _without_ones(shape):

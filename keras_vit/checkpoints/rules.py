@@ -177,6 +177,8 @@ class Format:
         epsilon: of its layer norms.
         unused: pattern of keys that hold nothing a model needs after it was
             trained.
+        about_head: what the head takes, where it is not what a head here
+            does, for messages.
         describe: function from an `Evidence` to the `Description` of the
             network that a file is of, or `None`.
         resampling: how the library resamples position tables for images of
@@ -190,6 +192,7 @@ class Format:
     activation: str = "gelu_tanh"
     epsilon: float = 1e-6
     unused: str = r"(?!)"
+    about_head: str = ""
     describe: Callable | None = None
     resampling: str = "corner_aligned"
 

@@ -6,6 +6,7 @@ The classes of transformers are those of `benchmarks/checkpoint_share.py`.
 
 import json
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -313,6 +314,32 @@ def test_the_encoder_of_a_reader(rng, tmp_path, photographs):
     model, _ = opened(tmp_path)
     encoder = of("encoder", pooled)
     assert_agrees(model, lambda x: encoder(module, x), photographs, "inception")
+
+
+def test_the_head_of_dinov2_says_what_it_takes(rng, tmp_path):
+    """Class token and mean, 128 numbers, into a head for 64."""
+    import_oracle("transformers")
+    name = "Dinov2ForImageClassification"
+    module = share.make(name, RATIO | LABELS)
+    randomize(module, rng)
+    module.save_pretrained(tmp_path)
+    headless, notes = opened(tmp_path)
+    assert headless.output_shape == (None, 64)
+    assert "reset_head" not in notes
+
+    model, _ = opened(tmp_path, num_classes=7)
+    said = (
+        "head is one for 7 classes from 128 numbers, the model's is one for 7 "
+        "classes from 64 numbers (that of DINOv2 takes the class token and the "
+        "mean of the patches side by side): the model starts from zero"
+    )
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        keras_vit.load_checkpoint(model, tmp_path, check_numerics=False)
+    assert not np.any(model.get_layer("head").get_weights()[0])
+    with pytest.raises(keras_vit.CheckpointError, match="side by side"):
+        keras_vit.load_checkpoint(
+            model, tmp_path, reset_head=False, check_numerics=False
+        )
 
 
 @pytest.mark.parametrize(

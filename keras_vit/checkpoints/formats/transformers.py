@@ -199,14 +199,14 @@ def dinov2_to_write(*, registers: bool, gated: bool) -> Format:
     return dataclasses.replace(form, rules=rules)
 
 
-# The head takes the class token and the mean of the patches side by side.
 DINOV2_CLASSIFIERS = tuple(
     dataclasses.replace(
         trunk,
         name=f"{trunk.name} and a linear head",
         marker=(DINOV2.marker, r"classifier\.weight", *others),
         describe=describe_dinov2_classifier,
-        unused=rf"{trunk.unused}|classifier\..*",
+        about_head="that of DINOv2 takes the class token and the mean of the "
+        "patches side by side",
     )
     for trunk, others in (
         (DINOV2_WITH_REGISTERS, DINOV2_WITH_REGISTERS.marker[1:]),
