@@ -46,6 +46,8 @@ KEEPS_CLASSES = (
     keras.layers.Softmax,
     keras.layers.Identity,
 )
+# Names of the layers that bring a border to the pool of a ResNet's root.
+ROOT_PADDINGS = {"root_pad": "zeros", "root_max": "ignored"}
 # An image size that every stride divides, to find out what the strides are.
 PROBE = 1024
 
@@ -271,9 +273,11 @@ def arithmetic_of(model):
 
     Returns:
         A dict of sets: `activation` of its MLPs, `epsilon` of its norms, of
-        its blocks the class of `attention`, `num_heads` and `norm_after`, and
-        its `pooling`, by the name that `ViT` has for it.
+        its blocks the class of `attention`, `num_heads` and `norm_after`, its
+        `pooling`, by the name that `ViT` has for it, and `root_padding` of a
+        ResNet.
     """
+    names = {layer.name for layer in model.layers}
     blocks = find_layers(model, TransformerBlock)
     return {
         "activation": {str(x.activation) for x in find_layers(model, MLP)},
@@ -284,6 +288,7 @@ def arithmetic_of(model):
         "num_heads": {getattr(x.attention, "num_heads", None) for x in blocks},
         "norm_after": {x.norm_after for x in blocks},
         "pooling": {pooling_of(model)},
+        "root_padding": {ROOT_PADDINGS[x] for x in names & set(ROOT_PADDINGS)},
     }
 
 

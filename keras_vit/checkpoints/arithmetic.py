@@ -2,7 +2,8 @@
 
 The same arrays fit into networks that compute something else: another GELU or
 epsilon, another number of heads, a norm behind the branch, rotary or sparse
-attention, rotary positions of another convention, images of other statistics.
+attention, rotary positions of another convention, another border of a pool,
+images of other statistics.
 """
 
 import numpy as np
@@ -35,6 +36,8 @@ def arithmetic_problems(model, form, checkpoint, description, pooling=True):
         "attention": "SelfAttention",
         "norm_after": False,
     }
+    if form.root_padding is not None:
+        expected["root_padding"] = form.root_padding
     stated = None
     if description is not None:
         expected |= {

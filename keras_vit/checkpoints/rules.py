@@ -183,6 +183,7 @@ class Format:
             network that a file is of, or `None`.
         resampling: how the library resamples position tables for images of
             another size, see `resize_matrix`.
+        root_padding: of a ResNet with `preactivation`, see `ResNet`, or `None`.
     """
 
     name: str
@@ -195,6 +196,7 @@ class Format:
     about_head: str = ""
     describe: Callable | None = None
     resampling: str = "corner_aligned"
+    root_padding: str | None = None
 
 
 DEEPEST = 64  # blocks of a network, of all that are published

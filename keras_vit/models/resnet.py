@@ -6,10 +6,12 @@ section 4.1; `vit_jax/models_resnet.py` and big_vision's `models/bit_paper.py`.
 
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 
-from keras_vit.anatomy import TO_CHANNELS_LAST
+from keras_vit.anatomy import ROOT_PADDINGS, TO_CHANNELS_LAST
+from keras_vit.arguments import check_choice
 from keras_vit.keras_gaps import without_inner_remat
 from keras_vit.layers import ResidualUnit
 from keras_vit.layers.residual_unit import trunk_conv, trunk_norm
@@ -24,6 +26,8 @@ from keras_vit.models.functional import functional
 from keras_vit.preprocessing import INCEPTION, Preprocessing
 from keras_vit.variants import check_stages, parse_resnet, root_width
 
+PADDINGS = tuple(ROOT_PADDINGS.values())
+
 
 def resnet_trunk(
     x,
@@ -31,6 +35,7 @@ def resnet_trunk(
     width_factor=1.0,
     *,
     preactivation=False,
+    root_padding="zeros",
     data_format,
     dtype,
     **arithmetic,
@@ -42,6 +47,7 @@ def resnet_trunk(
         stages: residual units in each stage, a tuple; `()` for the stem alone.
         width_factor: 1 for 64 channels in the stem.
         preactivation: whether norms stand in front of the convolutions.
+        root_padding: of the pool then, see `ResNet`.
         data_format: of the images.
         dtype: dtype policy of all layers.
         **arithmetic: epsilons, as `ResidualUnit` takes them.
@@ -58,21 +64,29 @@ def resnet_trunk(
         )
     form = {"preactivation": preactivation, "dtype": dtype, **arithmetic}
     x = trunk_conv("root_conv", width, 7, strides=2, **form)(x)
-    if preactivation:
-        # Zeros around the map take part in the maximum there.
+    pool = {"pool_size": 3, "strides": 2, "padding": "same"}
+    if not preactivation:
+        x = trunk_norm("root_norm", **form)(x)
+        x = keras.layers.Activation("relu", name="root_relu", dtype=dtype)(x)
+    elif root_padding == "zeros":
+        # They take part in the maximum.
         x = keras.layers.ZeroPadding2D(
             1, data_format="channels_last", name="root_pad", dtype=dtype
         )(x)
+        pool["padding"] = "valid"
     else:
-        x = trunk_norm("root_norm", **form)(x)
-        x = keras.layers.Activation("relu", name="root_relu", dtype=dtype)(x)
+        # One step at a time "same" is a border on all sides, two at a time not.
+        x = keras.layers.MaxPooling2D(
+            3,
+            strides=1,
+            padding="same",
+            data_format="channels_last",
+            name="root_max",
+            dtype=dtype,
+        )(x)
+        pool |= {"pool_size": 1, "padding": "valid"}
     x = keras.layers.MaxPooling2D(
-        3,
-        strides=2,
-        padding="valid" if preactivation else "same",
-        data_format="channels_last",
-        name="root_pool",
-        dtype=dtype,
+        **pool, data_format="channels_last", name="root_pool", dtype=dtype
     )(x)
     for stage, units in enumerate(stages, 1):
         for unit in range(1, units + 1):
@@ -93,6 +107,7 @@ def ResNet(
     num_channels: int = 3,
     num_classes: int | None = 1000,
     preactivation: bool = False,
+    root_padding: Literal["auto", "zeros", "ignored"] = "auto",
     head_bias: float = 0.0,
     classifier_activation: str | None = None,
     preprocessing: Preprocessing | str | None = "auto",
@@ -119,6 +134,10 @@ def ResNet(
         num_classes: number of classes, or `None` to leave the head out.
         preactivation: `False` for the paper's baseline, whose units are those
             of the hybrids; `True` for ResNet-V2 as in the public files of BiT.
+        root_padding: with `preactivation`, what the pool at the root takes for
+            the border of its maps: `"zeros"`, as BiT's own code, or
+            `"ignored"`, as big_vision. `"auto"` is what `weights` were
+            trained with, else `"zeros"`.
         head_bias: start value of the biases of the head, whose kernel starts
             at zero.
         classifier_activation: activation of the head, as a Keras name.
@@ -164,6 +183,21 @@ def ResNet(
         image_size, num_classes, data_format, dtype
     )
 
+    check_choice("root_padding", root_padding, ("auto", *PADDINGS))
+    if root_padding != "auto" and not preactivation:
+        raise ValueError(
+            "`root_padding` must not be given where nothing reads it: "
+            "`preactivation` is False. Received: "
+            f"root_padding={root_padding!r}"
+        )
+    checkpoint = None
+    if weights is not None:
+        # Most models have no weights to read.
+        from keras_vit.checkpoints.load import Checkpoint
+
+        checkpoint = Checkpoint.locate(weights)
+        if root_padding == "auto":
+            root_padding = checkpoint.format().root_padding or "zeros"
     preprocessing = choose_preprocessing(preprocessing, include_rescaling)
     if preprocessing == "auto":
         preprocessing = INCEPTION
@@ -175,6 +209,7 @@ def ResNet(
         stages,
         width_factor,
         preactivation=preactivation,
+        root_padding="zeros" if root_padding == "auto" else root_padding,
         data_format=data_format,
         dtype=dtype,
     )
@@ -190,9 +225,8 @@ def ResNet(
         if num_classes is not None:
             x = head(num_classes, classifier_activation, head_bias, dtype)(x)
         model = functional(images, x, name=name, dtype=dtype)
-    if weights is not None:
-        # Most models have no weights to read.
-        from keras_vit.checkpoints.load import Checkpoint, load_into_new
+    if checkpoint is not None:
+        from keras_vit.checkpoints.load import load_into_new
 
-        load_into_new(model, Checkpoint.locate(weights))
+        load_into_new(model, checkpoint)
     return model

@@ -1,5 +1,7 @@
 """ResNets and hybrids as models."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -165,6 +167,99 @@ def test_files_of_bit_load_as_timm_reads_them(rng, tmp_path):
     np.testing.assert_allclose(
         model.predict(x, verbose=0), run(module, x), atol=2e-3, rtol=1e-3
     )
+
+
+def in_big_vision(arrays):
+    """The same network under the names of `bit_paper.py`."""
+    names = [
+        (r"^resnet/", ""),
+        (r"root_block/standardized_conv2d", "root_block/conv_root"),
+        (r"a/proj/standardized_conv2d", "conv_proj"),
+        (r"^group_norm", "norm-pre-head"),
+        (r"head/conv2d", "head"),
+        *(
+            (f"/{letter}/{old}/", f"/{new}{part}/")
+            for letter, part in (("a", 1), ("b", 2), ("c", 3))
+            for old, new in (("standardized_conv2d", "conv"),
+                             ("group_norm", "gn"))
+        ),
+        ("gamma", "scale"),
+        ("beta", "bias"),
+    ]  # fmt: skip
+    renamed = {}
+    for key, array in arrays.items():
+        for pattern, name in names:
+            key = re.sub(pattern, name, key)
+        if "gn" in key or "norm" in key:
+            array = array[None, None, None]
+        if key == "head/kernel":
+            array = array[0, 0]
+        renamed[f"params/{key}"] = array
+    return renamed
+
+
+def pooled(maps, border):
+    """Maxima of 3 x 3 at every second place, by their definition."""
+    rows, columns = maps.shape[1:3]
+    maps = np.pad(
+        maps, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=border
+    )
+    return np.stack(
+        [
+            np.stack(
+                [
+                    maps[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2))
+                    for j in range((columns + 1) // 2)
+                ],
+                axis=1,
+            )
+            for i in range((rows + 1) // 2)
+        ],
+        axis=1,
+    )
+
+
+@pytest.mark.parametrize("size", [(32, 44), (34, 30)])
+def test_the_root_pool_is_that_of_the_file(size, rng, tmp_path):
+    """Zeros around the maps in BiT, minus infinity in big_vision."""
+    arrays = bit_arrays((1,), 64, 5, rng)
+    # All below zero, where the two differ.
+    x = -rng.uniform(1, 2, (2, *size, 3)).astype("float32")
+    outputs = {}
+    for padding, file in [
+        ("zeros", arrays),
+        ("ignored", in_big_vision(arrays)),
+    ]:
+        np.savez(tmp_path / f"{padding}.npz", **file)
+        options = {
+            "image_size": size, "num_classes": 5, "preactivation": True,
+            "preprocessing": None,
+        }  # fmt: skip
+        model = keras_vit.ResNet(
+            ((1,), 1.0), weights=tmp_path / f"{padding}.npz", **options
+        )
+        taps = keras_vit.feature_extractor(model, ["root_conv", "root_pool"])
+        found = taps.predict(x, verbose=0)
+        border = 0.0 if padding == "zeros" else -np.inf
+        np.testing.assert_array_equal(
+            found["root_pool"], pooled(found["root_conv"], border)
+        )
+        outputs[padding] = model.predict(x, verbose=0)
+
+        other = {"zeros": "ignored", "ignored": "zeros"}[padding]
+        model = keras_vit.ResNet(((1,), 1.0), root_padding=other, **options)
+        with pytest.raises(
+            keras_vit.CheckpointError, match=f"root_padding='{padding}'"
+        ):
+            keras_vit.load_checkpoint(model, tmp_path / f"{padding}.npz")
+    assert np.abs(outputs["zeros"] - outputs["ignored"]).max() > 1e-2
+
+
+def test_root_padding_without_a_pool_that_reads_it():
+    with pytest.raises(ValueError, match="root_padding='zeros'"):
+        keras_vit.ResNet(TINY, root_padding="zeros")
+    with pytest.raises(ValueError, match="root_padding='same'"):
+        keras_vit.ResNet(TINY, preactivation=True, root_padding="same")
 
 
 @pytest.mark.parametrize(

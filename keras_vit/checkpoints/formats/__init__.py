@@ -7,7 +7,7 @@ how a table is read. To add a library, write its file and put its formats into
 
 import re
 
-from keras_vit.checkpoints.formats.bit import BIT
+from keras_vit.checkpoints.formats.bit import BIT, BIT_OF_BIG_VISION
 from keras_vit.checkpoints.formats.meta import META
 from keras_vit.checkpoints.formats.official import LINEN, PRE_LINEN
 from keras_vit.checkpoints.formats.open_clip import OPEN_CLIP, OPEN_CLIP_TIMM
@@ -68,6 +68,7 @@ FORMATS = (
     PRE_LINEN,
     LINEN,
     BIT,
+    BIT_OF_BIG_VISION,
     *META,
     TIMM_RELATIVE,
     TIMM_EVA,
