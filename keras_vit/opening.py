@@ -57,9 +57,10 @@ def from_checkpoint(
     of width 64, pixels in [-1, 1]) is a warning.
 
     Args:
-        source: path of a file, or of a folder as timm and transformers write
-            them; an `https://`, `gs://` or `hf://owner/name@revision` address;
-            or the name of a preset, see `presets`.
+        source: path of a file, or of a folder as timm, transformers and
+            KerasHub (its ViT) write them; an `https://`, `gs://` or
+            `hf://owner/name@revision` address; or the name of a preset, see
+            `presets`.
         image_size: height and width in pixels, an int or a pair. Positions are
             resampled as the library of the file does. Defaults to the size
             that the file is for.

@@ -55,10 +55,14 @@ def read(path):
     if _is_npz(path):
         return {}
     folder = pathlib.Path(path).parent
-    config = _read_json(folder / "config.json")
+    # What KerasHub has of a task holds the configuration of its backbone.
+    config = _read_json(folder / "task.json") or _read_json(
+        folder / "config.json"
+    )
     facts = {
         "config": config,
-        "preprocessor": _read_json(folder / "preprocessor_config.json"),
+        "preprocessor": _read_json(folder / "preprocessor_config.json")
+        or _read_json(folder / "image_converter.json"),
     }
     config = of_images(config)
     arguments = config.get("model_args") or {}

@@ -17,7 +17,8 @@ from keras_vit.checkpoints.files import (
     check_values,
     open_arrays,
 )
-from keras_vit.checkpoints.folders import is_index, read_index
+from keras_vit.checkpoints.folders import BACKBONE, is_index, read_index
+from keras_vit.checkpoints.keras_weights import KerasWeightsFile
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 # Under which names training scripts keep the weights beside all else, the ones
@@ -39,7 +40,8 @@ def open_weights(path):
 
     Args:
         path: path of an `.npz` or `.safetensors` file, of the
-            `*.index.json` of several, or of a file of PyTorch.
+            `*.index.json` of several, of a file of PyTorch, or of the
+            `model.weights.h5` of KerasHub.
 
     Returns:
         What `open_arrays` returns, under the names that the library of the
@@ -54,6 +56,12 @@ def open_weights(path):
         arrays = ShardedFile(path)
     elif _is_of_torch(path):
         arrays = TorchFile(path)
+    elif path.name == BACKBONE:
+        arrays = KerasWeightsFile(path)
+        if formats.recognise(arrays.shapes) is None:
+            # Of a model that Keras itself saved, which says what to do.
+            arrays.__exit__(None, None, None)
+            arrays = open_arrays(path)
     else:
         arrays = open_arrays(path)
     names = formats.saved_names(arrays.shapes)

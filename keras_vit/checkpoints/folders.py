@@ -8,12 +8,15 @@ import pathlib
 
 from keras_vit.checkpoints.files import CheckpointError
 
+# KerasHub's name of a backbone's weights.
+BACKBONE = "model.weights.h5"
 # What libraries call the file of weights in a folder, in the order of use.
 NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
     "pytorch_model.bin",
+    BACKBONE,
 )
 INDEX = ".index.json"
 # Beyond this an index is none: that of the largest network has 100 kB.

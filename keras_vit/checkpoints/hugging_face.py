@@ -9,7 +9,12 @@ import re
 import urllib.parse
 import warnings
 
-from keras_vit.checkpoints.folders import NAMES, is_index, read_index
+from keras_vit.checkpoints.folders import (
+    BACKBONE,
+    NAMES,
+    is_index,
+    read_index,
+)
 from keras_vit.checkpoints.transport import DownloadError, sha256_of
 from keras_vit.extras import require
 
@@ -20,6 +25,7 @@ HUB_SOURCE = re.compile(
 COMMIT = re.compile("[0-9a-f]{40}")
 # What lies beside weights and says what they are of.
 BESIDE = ("config.json", "preprocessor_config.json")
+BESIDE_KERAS_HUB = ("task.weights.h5", "task.json", "image_converter.json")
 
 
 def fetch_from_hub(source, rest, sha256):
@@ -72,7 +78,10 @@ def fetch_from_hub(source, rest, sha256):
             shard = str(folder / name)
             found = _hub_download(source, repo, shard, revision)
             _held_to_hash(source, repo, shard, revision, found)
-    for name in BESIDE:
+    beside = BESIDE
+    if file == BACKBONE:
+        beside += BESIDE_KERAS_HUB
+    for name in beside:
         if not _is_known_to_hub_cache(repo, name, commit):
             _hub_download(source, repo, name, revision, optional=True)
     return path

@@ -47,6 +47,7 @@ def load_checkpoint(
     | timm | `.safetensors`: LayerScale, registers, QK-norm, `fc_norm` |
     | Hugging Face | `.safetensors` of ViT, DeiT and DINOv2 |
     | vit-pytorch | its `state_dict` as `.safetensors` |
+    | KerasHub | a preset's folder: `model.weights.h5` of ViT |
 
     Everything in the file must have a place in the model and every weight of
     the model must be in the file; what does not fit is reported together, and

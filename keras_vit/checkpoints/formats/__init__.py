@@ -8,6 +8,10 @@ how a table is read. To add a library, write its file and put its formats into
 import re
 
 from keras_vit.checkpoints.formats.bit import BIT, BIT_OF_BIG_VISION
+from keras_vit.checkpoints.formats.keras_hub import (
+    KERAS_HUB,
+    KERAS_HUB_HIDDEN,
+)
 from keras_vit.checkpoints.formats.meta import META
 from keras_vit.checkpoints.formats.official import LINEN, PRE_LINEN
 from keras_vit.checkpoints.formats.open_clip import OPEN_CLIP, OPEN_CLIP_TIMM
@@ -88,6 +92,8 @@ FORMATS = (
     *TOWERS_OF_TRANSFORMERS,
     AIMV2,
     VIT_PYTORCH,
+    KERAS_HUB_HIDDEN,
+    KERAS_HUB,
 )
 
 
