@@ -106,7 +106,7 @@ def train(folder):
     }
     found["history"] = [history.epoch, history.history]
     found["steps"] = int(model.optimizer.iterations)
-    (folder / "end.json").write_text(json.dumps(found))
+    (folder / "end.json").write_text(json.dumps(found), "utf-8")
 
 
 def start(folder):
@@ -184,7 +184,7 @@ def killed_training(folder, rng):
         os.waitpid(start(folder), 0)
     if not (folder / "end.json").exists():
         return where, {}
-    return where, json.loads((folder / "end.json").read_text())
+    return where, json.loads((folder / "end.json").read_text("utf-8"))
 
 
 def run(root, kills, seed):
@@ -192,12 +192,12 @@ def run(root, kills, seed):
     backend = keras.backend.backend()
     root.mkdir(parents=True, exist_ok=True)
     lines = root / f"{backend}.jsonl"
-    number = len(lines.read_text().splitlines()) if lines.exists() else 0
+    number = len(lines.read_text("utf-8").splitlines()) if lines.exists() else 0
     never = root / f"{backend}-never-killed"
     if not (never / "end.json").exists():
         never.mkdir(exist_ok=True)
         os.waitpid(start(never), 0)
-    expected = json.loads((never / "end.json").read_text())
+    expected = json.loads((never / "end.json").read_text("utf-8"))
     done = 0
     while done < kills:
         rng = random.Random(f"{seed} {number}")
@@ -215,7 +215,7 @@ def report(root):
     """Writes the page from the lines of all backends."""
     rows = []
     for file in sorted(root.glob("*.jsonl")):
-        lines = [json.loads(x) for x in file.read_text().splitlines()]
+        lines = [json.loads(x) for x in file.read_text("utf-8").splitlines()]
         places = [place for line in lines for place in line["kills"]]
         equal = sum(not line["different"] for line in lines)
         rows.append(

@@ -15,7 +15,6 @@ import numpy as np
 from keras_vit import keras_gaps
 from keras_vit.arguments import spatial
 from keras_vit.layers import (
-    MLP,
     AttentionPooling,
     AveragePooling,
     ClassNames,
@@ -25,10 +24,6 @@ from keras_vit.layers import (
     PatchEncoder,
     Patches,
     PixelNormalization,
-    RelativeBiasAttention,
-    RelativeMLPAttention,
-    RMSNorm,
-    RotaryAttention,
     StandardizedConv2D,
     TokenPooling,
     TransformerBlock,
@@ -265,33 +260,6 @@ def patch_size_of(model):
     return patches[0].patch_size if patches else (1, 1)
 
 
-def arithmetic_of(model):
-    """Returns what of a model neither paths nor shapes of its weights tell.
-
-    Args:
-        model: a `keras.Model`.
-
-    Returns:
-        A dict of sets: `activation` of its MLPs, `epsilon` of its norms, of
-        its blocks the class of `attention`, `num_heads` and `norm_after`, its
-        `pooling`, by the name that `ViT` has for it, and `root_padding` of a
-        ResNet.
-    """
-    names = {layer.name for layer in model.layers}
-    blocks = find_layers(model, TransformerBlock)
-    return {
-        "activation": {str(x.activation) for x in find_layers(model, MLP)},
-        "epsilon": {
-            x.epsilon for x in find_layers(model, (LayerNorm, RMSNorm))
-        },
-        "attention": {type(x.attention).__name__ for x in blocks},
-        "num_heads": {getattr(x.attention, "num_heads", None) for x in blocks},
-        "norm_after": {x.norm_after for x in blocks},
-        "pooling": {pooling_of(model)},
-        "root_padding": {ROOT_PADDINGS[x] for x in names & set(ROOT_PADDINGS)},
-    }
-
-
 def pooling_of(model):
     """Returns the name that `ViT` has for a model's pooling, or `None`."""
     kinds = {
@@ -340,44 +308,6 @@ def stages_of(weights):
     found = map(re.compile(r"stage(\d+)_unit\d+/conv1/kernel").match, weights)
     count = collections.Counter(int(match[1]) for match in found if match)
     return tuple(count[stage] for stage in sorted(count))
-
-
-# Arguments that decide by which angles queries and keys are turned.
-ROTATION = (
-    "base",
-    "pairing",
-    "coordinates",
-    "indexing",
-    "grid_offset",
-    "reference_grid",
-)
-
-
-def places_of(attention):
-    """Returns what an attention makes of places that no weight tells.
-
-    Args:
-        attention: a layer.
-
-    Returns:
-        A dict from arguments of the layer to values: equal for two layers of
-        one class that compute the same with the same weights.
-    """
-    if isinstance(attention, RotaryAttention):
-        own = {name: getattr(attention, name) for name in ROTATION}
-        # Without one, the grid is its own; normalized places need none.
-        own["reference_grid"] = attention.reference_grid or attention.grid_size
-        if attention.coordinates == "normalized":
-            del own["reference_grid"]
-        if attention.mixed:
-            # Where its learned frequencies began is past.
-            del own["base"]
-        return own
-    # Tables of 3 x 4 and of 4 x 3 cells have one shape.
-    tables = isinstance(attention, RelativeBiasAttention)
-    if tables and not isinstance(attention, RelativeMLPAttention):
-        return {"grid_size": attention.grid_size}
-    return {}
 
 
 class Anatomy:

@@ -9,14 +9,32 @@ images of other statistics.
 import numpy as np
 
 from keras_vit.anatomy import (
-    arithmetic_of,
+    ROOT_PADDINGS,
     find_layers,
-    places_of,
+    pooling_of,
     preprocessing_of,
     trunks_of,
 )
-from keras_vit.layers import RotaryAttention, TransformerBlock
+from keras_vit.layers import (
+    MLP,
+    LayerNorm,
+    RelativeBiasAttention,
+    RelativeMLPAttention,
+    RMSNorm,
+    RotaryAttention,
+    TransformerBlock,
+)
 from keras_vit.layers.residual_unit import trunk_arithmetic
+
+# Arguments that decide by which angles queries and keys are turned.
+ROTATION = (
+    "base",
+    "pairing",
+    "coordinates",
+    "indexing",
+    "grid_offset",
+    "reference_grid",
+)
 
 
 def arithmetic_problems(model, form, checkpoint, description, pooling=True):
@@ -126,3 +144,57 @@ def _problems_with_pixels(own, stated):
                 "pass `check_numerics=False`."
             ]
     return []
+
+
+def arithmetic_of(model):
+    """Returns what of a model neither paths nor shapes of its weights tell.
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        A dict of sets: `activation` of its MLPs, `epsilon` of its norms, of
+        its blocks the class of `attention`, `num_heads` and `norm_after`, its
+        `pooling`, by the name that `ViT` has for it, and `root_padding` of a
+        ResNet.
+    """
+    names = {layer.name for layer in model.layers}
+    blocks = find_layers(model, TransformerBlock)
+    return {
+        "activation": {str(x.activation) for x in find_layers(model, MLP)},
+        "epsilon": {
+            x.epsilon for x in find_layers(model, (LayerNorm, RMSNorm))
+        },
+        "attention": {type(x.attention).__name__ for x in blocks},
+        "num_heads": {getattr(x.attention, "num_heads", None) for x in blocks},
+        "norm_after": {x.norm_after for x in blocks},
+        "pooling": {pooling_of(model)},
+        "root_padding": {ROOT_PADDINGS[x] for x in names & set(ROOT_PADDINGS)},
+    }
+
+
+def places_of(attention):
+    """Returns what an attention makes of places that no weight tells.
+
+    Args:
+        attention: a layer.
+
+    Returns:
+        A dict from arguments of the layer to values: equal for two layers of
+        one class that compute the same with the same weights.
+    """
+    if isinstance(attention, RotaryAttention):
+        own = {name: getattr(attention, name) for name in ROTATION}
+        # Without one, the grid is its own; normalized places need none.
+        own["reference_grid"] = attention.reference_grid or attention.grid_size
+        if attention.coordinates == "normalized":
+            del own["reference_grid"]
+        if attention.mixed:
+            # Where its learned frequencies began is past.
+            del own["base"]
+        return own
+    # Tables of 3 x 4 and of 4 x 3 cells have one shape.
+    tables = isinstance(attention, RelativeBiasAttention)
+    if tables and not isinstance(attention, RelativeMLPAttention):
+        return {"grid_size": attention.grid_size}
+    return {}

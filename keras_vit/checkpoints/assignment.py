@@ -21,7 +21,7 @@ from keras_vit.checkpoints import formats, tokens
 from keras_vit.checkpoints.arithmetic import arithmetic_problems
 from keras_vit.checkpoints.channels import Channels
 from keras_vit.checkpoints.files import CheckpointError, read_ahead
-from keras_vit.checkpoints.rules import Layout
+from keras_vit.checkpoints.rules import Layout, without_ones
 from keras_vit.layers import PatchEncoder
 
 HEADS = ("head/", "distillation_head/")
@@ -52,7 +52,9 @@ class Plan:
 
     def __init__(self, model, arrays, checkpoint, adapt_channels=False):
         self.model, self.arrays, self.checkpoint = model, arrays, checkpoint
-        self.format, self.prefix = recognise(checkpoint.path, arrays)
+        self.format, self.prefix = formats.of_file(
+            checkpoint.path, arrays.shapes
+        )
         self.weights = weights_by_path(model)
         self.patch_size = patch_size_of(model)
         self.steps, self.roles, self.fitted = [], {}, {}
@@ -136,7 +138,7 @@ class Plan:
                     self.notes.append(f"'{self.checkpoint.path}' is {note}")
             shapes = [self._shape_of(path) for path in paths]
             expected = step.layout.shape(shapes, self.patch_size)
-            if _without_ones(expected) != _without_ones(shape):
+            if without_ones(expected) != without_ones(shape):
                 if not self._is_head(paths[0]):
                     self.mis_shaped.append(
                         f"{step.key}: expected {tuple(expected)} for "
@@ -155,8 +157,8 @@ class Plan:
         in_file = {path for step in heads for path in step.paths[0]}
         in_model = {path for path in self.weights if self._is_head(path)}
         fits = in_file == in_model and all(
-            _without_ones(self.arrays.shapes[step.key])
-            == _without_ones(
+            without_ones(self.arrays.shapes[step.key])
+            == without_ones(
                 step.layout.shape(
                     [self.weights[path].shape for path in step.paths[0]],
                     self.patch_size,
@@ -221,8 +223,8 @@ class Plan:
             return
         for role in (formats.CLS_TOKEN, formats.REGISTERS):
             if role in shapes:
-                expected = _without_ones(shapes[role])
-                if _without_ones(in_file[role]) != expected:
+                expected = without_ones(shapes[role])
+                if without_ones(in_file[role]) != expected:
                     self.mis_shaped.append(
                         f"{keys[role]}: expected {shapes[role]} for "
                         f"{role}, the file has {tuple(in_file[role])}"
@@ -389,17 +391,6 @@ class Plan:
                     self.weights[path].assign(value)
 
 
-def recognise(path, arrays):
-    found = formats.recognise(arrays.shapes)
-    if found is None:
-        known = ", ".join(known.name for known in formats.FORMATS)
-        raise CheckpointError(
-            f"'{path}' has names of none of the known formats: {known}. It "
-            f"begins with: {', '.join(list(arrays.shapes)[:3]) or 'nothing'}"
-        )
-    return found
-
-
 def _classes(shapes):
     """What a head is, from the shapes of its arrays."""
     if not shapes:
@@ -407,11 +398,3 @@ def _classes(shapes):
     classes = min(shapes, key=len)[-1]
     width = max(map(math.prod, shapes)) // max(classes, 1)
     return f"one for {classes} classes from {width} numbers"
-
-
-def _without_ones(shape):
-    """Class tokens and group norms are stored with axes of 1 in front."""
-    shape = tuple(shape)
-    while shape[:1] == (1,):
-        shape = shape[1:]
-    return shape

@@ -13,8 +13,8 @@ import keras
 
 from keras_vit.anatomy import image_input
 from keras_vit.arguments import check_choice
-from keras_vit.checkpoints import advice, class_names, configs
-from keras_vit.checkpoints.assignment import Plan, recognise
+from keras_vit.checkpoints import advice, class_names, configs, formats
+from keras_vit.checkpoints.assignment import Plan
 from keras_vit.checkpoints.containers import open_weights
 from keras_vit.checkpoints.evidence import Evidence, UndescribedError
 from keras_vit.checkpoints.fetch import fetch
@@ -241,7 +241,7 @@ class Checkpoint:
             CheckpointError: if the file does not say.
         """
         with open_weights(self.path) as arrays:
-            form, prefix = recognise(self.path, arrays)
+            form, prefix = formats.of_file(self.path, arrays.shapes)
             shapes = {
                 key.removeprefix(prefix): shape
                 for key, shape in arrays.shapes.items()
@@ -318,7 +318,7 @@ class Checkpoint:
     def format(self):
         """Returns the `Format` of the names in the file."""
         with open_weights(self.path) as arrays:
-            return recognise(self.path, arrays)[0]
+            return formats.of_file(self.path, arrays.shapes)[0]
 
     def _stated(self):
         """What a preset, or a caller, says of its file."""

@@ -257,3 +257,11 @@ def for_all_blocks(rule):
         # As many as the model has: the first rule counts that fits it.
         for depth in range(DEEPEST, 0, -1)
     )
+
+
+def without_ones(shape):
+    """Class tokens and group norms are stored with axes of 1 in front."""
+    shape = tuple(shape)
+    while shape[:1] == (1,):
+        shape = shape[1:]
+    return shape

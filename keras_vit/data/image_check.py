@@ -19,7 +19,8 @@ import numpy as np
 
 from keras_vit.arguments import check_pair, check_positive
 from keras_vit.checkpoints.writers import write_text
-from keras_vit.data.image_folder import EXTENSIONS, ImageFolder, _decode
+from keras_vit.data.image_folder import EXTENSIONS, ImageFolder
+from keras_vit.data.images import read_image
 from keras_vit.extras import require
 
 # Formats that may stand under the names of others: cameras write photographs
@@ -199,7 +200,7 @@ def _check_files(source, size, max_pixels, verbose):
         if RELATED_FORMATS.get(known, known) != promised:
             yield "mistyped", f"named as {promised}, holds {known}"
         try:
-            image = _decode(path, "RGB")
+            image = read_image(path, "RGB")
         except ValueError as error:
             yield "damaged", str(error.__cause__)
             return

@@ -64,7 +64,7 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
     Args:
         from_logits: whether predictions are logits. The recipes say so.
         ignore_class: label of what does not count, or `None`.
-        **kwargs: further arguments of Keras' loss.
+        reduction, axis, name, dtype: as in Keras' loss.
 
     Example:
 

@@ -60,9 +60,9 @@ def test_another_pooling(tiny_vit, tmp_path):
     file = keras_vit.export_checkpoint(
         tiny_vit(activation="gelu"), tmp_path, format="timm"
     )
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     config["model_args"]["global_pool"] = "avg"
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(keras_vit.CheckpointError, match="pooling='average'"):
         keras_vit.load_checkpoint(tiny_vit(activation="gelu"), file)
     # A trunk, and a head of one's own, are free to take what they want.

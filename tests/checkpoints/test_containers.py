@@ -75,7 +75,7 @@ def test_an_index_that_is_none(text, tmp_path):
 @pytest.mark.parametrize("name", ["../b", "/b", "a\\b", "C:b", "..", "."])
 def test_an_index_that_points_elsewhere(name, tmp_path):
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    index.write_text(json.dumps({"weight_map": {"a": name}}), "utf-8")
     with pytest.raises(keras_vit.CheckpointError, match="outside its folder"):
         open_weights(index)
 

@@ -186,7 +186,7 @@ def test_somebody_must_say_how_images_are_prepared(tiny_vit, tmp_path):
     keras_vit.export_checkpoint(
         silent, tmp_path, "timm", preprocessing="imagenet"
     )
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     stated = config["pretrained_cfg"]
     assert stated["mean"] == [0.485, 0.456, 0.406]
 

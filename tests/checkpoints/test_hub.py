@@ -251,7 +251,7 @@ def test_a_missing_part_changes_nothing(tmp_path, monkeypatch):
         part = {key: arrays[key] for key in arrays if where[key] == name}
         safetensors.numpy.save_file(part, file.with_name(name))
     file.with_name("model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": where})
+        json.dumps({"weight_map": where}), "utf-8"
     )
 
     def download(repo, name, revision, force_download):

@@ -75,11 +75,11 @@ def write(folder, model, task=None):
         top["optimizer/vars/0"] = np.int64(3)
     backbone = {"image_shape": [32, 16, 3], "layer_norm_epsilon": 1e-3}
     backbone = {"class_name": "ViTBackbone", "config": backbone}
-    (folder / "config.json").write_text(json.dumps(backbone))
+    (folder / "config.json").write_text(json.dumps(backbone), "utf-8")
     if "head/kernel" in weights_by_path(model):
         config = {"backbone": backbone, "pooling": "token"} | (task or {})
         task = {"class_name": "ViTImageClassifier", "config": config}
-        (folder / "task.json").write_text(json.dumps(task))
+        (folder / "task.json").write_text(json.dumps(task), "utf-8")
     else:
         task_file.unlink()
     converter = {
@@ -88,7 +88,7 @@ def write(folder, model, task=None):
         "interpolation": "bicubic",
     }
     converter = {"class_name": "ViTImageConverter", "config": converter}
-    (folder / "image_converter.json").write_text(json.dumps(converter))
+    (folder / "image_converter.json").write_text(json.dumps(converter), "utf-8")
 
 
 def make(rng, **arguments):

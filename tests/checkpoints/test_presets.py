@@ -134,7 +134,7 @@ def test_presets_of_the_hub_read_the_configuration_beside(
         "pretrained_cfg": {"mean": [0.485, 0.456, 0.406],
                            "std": [0.229, 0.224, 0.225]},
     }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     asked = []
 
     def fetch(source, sha256=None):

@@ -293,7 +293,9 @@ def test_facts_of_a_tower_stand_where_it_is_nested(
     randomize(module, rng)
     module.save_pretrained(tmp_path)
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | OTHER))
+    file.write_text(
+        json.dumps(json.loads(file.read_text("utf-8")) | OTHER), "utf-8"
+    )
     model, _ = opened(tmp_path)
     assert_agrees(model, lambda x: value(module, x), photographs, statistics)
     keras_vit.load_checkpoint(model, tmp_path)

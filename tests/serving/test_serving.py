@@ -87,7 +87,9 @@ def metadata(path, format):
         (output,) = session.get_outputs()
         assert output.name == "head"
         return session.get_modelmeta().custom_metadata_map
-    return json.loads((path / "assets.extra" / "keras_vit.json").read_text())
+    return json.loads(
+        (path / "assets.extra" / "keras_vit.json").read_text("utf-8")
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ how a table is read. To add a library, write its file and put its formats into
 
 import re
 
+from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.bit import BIT, BIT_OF_BIG_VISION
 from keras_vit.checkpoints.formats.keras_hub import (
     KERAS_HUB,
@@ -63,6 +64,7 @@ __all__ = [
     "TIMM",
     "VIT_PYTORCH",
     "dinov2_to_write",
+    "of_file",
     "recognise",
     "saved_names",
 ]
@@ -115,6 +117,23 @@ def recognise(keys):
             ):
                 return known, prefix
     return None
+
+
+def of_file(path, keys):
+    """Returns what `recognise` does, or raises if the keys are of no format.
+
+    Args:
+        path: path of the file, for the message.
+        keys: the keys in the file, or a dict from them to shapes.
+    """
+    found = recognise(keys)
+    if found is None:
+        known = ", ".join(known.name for known in FORMATS)
+        raise CheckpointError(
+            f"'{path}' has names of none of the known formats: {known}. It "
+            f"begins with: {', '.join(list(keys)[:3]) or 'nothing'}"
+        )
+    return found
 
 
 def _markers(known):
