@@ -64,7 +64,7 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
     Args:
         from_logits: whether predictions are logits. The recipes say so.
         ignore_class: label of what does not count, or `None`.
-        reduction, axis, name, dtype: as in Keras' loss.
+        **kwargs: further arguments of Keras' loss, `reduction` and `name`.
 
     Example:
 
@@ -73,6 +73,16 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
     >>> float(loss(np.array([1]), logits)), float(loss(np.array([2]), logits))
     (0.6931471824645996, nan)
     """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(
+            from_logits=from_logits, ignore_class=ignore_class, **kwargs
+        )
 
     def call(self, y_true, y_pred):
         # Keras hands over labels as floats.
