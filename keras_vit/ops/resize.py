@@ -13,7 +13,13 @@ from keras import ops
 
 from keras_vit.arguments import check_choice
 
-Method = Literal["corner_aligned", "bilinear", "bicubic", "torch_bicubic"]
+Method = Literal[
+    "corner_aligned",
+    "bilinear",
+    "bicubic",
+    "torch_bicubic",
+    "corner_aligned_bicubic",
+]
 METHODS = get_args(Method)
 
 
@@ -34,7 +40,9 @@ def resize_matrix(
             shrinks, as timm resamples all other files. `"torch_bicubic"` is
             cubic between the centres of pixels with a = -0.75, with edges
             repeated and never widened, as in PyTorch's `interpolate`, which
-            transformers and Meta's DINO use.
+            transformers and Meta's DINO use. `"corner_aligned_bicubic"` is the
+            same with first and last sample in their places, as torchvision
+            does.
 
     Returns:
         A float64 array of shape `(new_size, old_size)`, whose rows sum to 1.
@@ -52,8 +60,10 @@ def resize_matrix(
     check_choice("method", method, METHODS)
     places = np.arange(new_size)
     samples = np.arange(old_size)
-    if method == "corner_aligned":
+    if method.startswith("corner_aligned"):
         centres = places * (old_size - 1) / max(new_size - 1, 1)
+        if method == "corner_aligned_bicubic":
+            return _cubic_with_edges(centres, old_size)
         return _triangle(centres[:, None] - samples)
     scale = old_size / new_size
     centres = (places + 0.5) * scale - 0.5

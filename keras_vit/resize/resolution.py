@@ -50,7 +50,8 @@ def change_resolution(
         image_size: the new height and width in pixels, an int or a pair.
         method: how tables are resampled: `"corner_aligned"` as in the official
             code, `"bilinear"` or `"bicubic"` as in timm, `"torch_bicubic"` as
-            in transformers; see `keras_vit.ops.resize.resize_matrix`.
+            in transformers, `"corner_aligned_bicubic"` as in torchvision; see
+            `keras_vit.ops.resize.resize_matrix`.
 
     Returns:
         A new `keras.Model`, which shares nothing with `model`.

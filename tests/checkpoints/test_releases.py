@@ -141,6 +141,25 @@ def test_torchvision(old_names, rng, tmp_path, photographs):
     assert_agrees(model, module, photographs, "imagenet")
 
 
+@pytest.mark.parametrize("edge", [96, 48])
+def test_torchvision_at_another_size(edge, rng, tmp_path):
+    torchvision = import_oracle("torchvision")
+    import torch
+
+    sizes = (16, 2, 4, 64, 128)
+    module = torchvision.models.VisionTransformer(64, *sizes, num_classes=7)
+    randomize(module, rng)
+    torch.save(module.state_dict(), tmp_path / "vit.pth")
+    model, _ = opened(tmp_path / "vit.pth", num_heads=4, image_size=edge)
+    resampled = torchvision.models.vision_transformer.interpolate_embeddings(
+        edge, 16, module.state_dict()
+    )
+    module = torchvision.models.VisionTransformer(edge, *sizes, num_classes=7)
+    module.load_state_dict(resampled)
+    images = rng.integers(0, 256, (2, edge, edge, 3)).astype("uint8")
+    assert_agrees(model, module.eval(), images, "imagenet")
+
+
 # From transformers' names of DINOv2 to Meta's own.
 TO_META = [
     (r"embeddings\.patch_embeddings\.projection", "patch_embed.proj"),

@@ -9,6 +9,7 @@ from helpers import EAGER, outputs_of, randomize, to_numpy
 import keras_vit
 from keras_vit.layers import PatchEncoder
 from keras_vit.ops.resize import (
+    METHODS,
     resize_grid,
     resize_matrix,
     resize_offset_table,
@@ -91,7 +92,7 @@ def test_ramps_come_back_exactly(tiny_vit):
     np.testing.assert_allclose(table_of(again), table, atol=1e-7)
 
 
-@pytest.mark.parametrize("method", ["corner_aligned", "bilinear", "bicubic"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "old, new", [((7, 7), (12, 12)), ((5, 9), (8, 4)), ((14, 14), (5, 3))]
 )
@@ -105,8 +106,8 @@ def test_grids_are_resized_as_scipy_and_pytorch_do(method, old, new, rng):
         expected = torch.nn.functional.interpolate(
             torch.from_numpy(grid.transpose(2, 0, 1)[None].copy()),
             size=new,
-            mode=method,
-            align_corners=False,
+            mode="bilinear" if method == "bilinear" else "bicubic",
+            align_corners=method == "corner_aligned_bicubic",
             antialias=method == "bicubic",
         )[0].numpy()
         expected = expected.transpose(1, 2, 0)
@@ -114,7 +115,7 @@ def test_grids_are_resized_as_scipy_and_pytorch_do(method, old, new, rng):
     np.testing.assert_allclose(given, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["corner_aligned", "bilinear", "bicubic"])
+@pytest.mark.parametrize("method", METHODS)
 def test_matrices_keep_constants_and_identities(method):
     for new, old in [(1, 1), (1, 4), (4, 1), (3, 7), (7, 3)]:
         matrix = resize_matrix(new, old, method)

@@ -56,16 +56,15 @@ def describe(evidence: Evidence) -> Description:
         epsilon=evidence.given.get("epsilon") or 1e-6,
         pooling="token",
         preprocessing=preprocessing(evidence, "imagenet"),
-        resampling="torch_bicubic",
+        resampling="corner_aligned_bicubic",
     )
 
 
 TORCHVISION = Format(
     name="torchvision",
     describe=describe,
-    # `interpolate_embeddings` of torchvision is bicubic with corners aligned,
-    # which no method here is.
-    resampling="torch_bicubic",
+    # As its `interpolate_embeddings`.
+    resampling="corner_aligned_bicubic",
     marker=r"encoder\.layers\.encoder_layer_0\.ln_1\.weight",
     activation="gelu",
     epsilon=1e-6,
