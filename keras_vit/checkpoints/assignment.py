@@ -80,8 +80,8 @@ class Plan:
             name = key
         else:
             name = key.removeprefix(self.prefix)
-        if re.fullmatch(self.format.unused, name):
-            return
+        if re.fullmatch(self.format.unused, name) or 0 in shape:
+            return  # nothing that a model needs, or nothing at all
         stacked = name.startswith(STACK)
         pieces = self._slices(name, shape) if stacked else [name]
         rules = [self._rule_for(piece) for piece in pieces]

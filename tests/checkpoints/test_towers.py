@@ -366,6 +366,36 @@ def test_what_is_refused_says_why(name, own, said, tmp_path):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["DINOv3ViTModel", "Dinov2WithRegistersModel"])
+def test_registers_of_which_there_are_none(name, rng, tmp_path, photographs):
+    """The file has an array for them, of no rows."""
+    import_oracle("transformers")
+    statistics, arguments, value = CASES[name]
+    module = share.make(name, arguments | {"num_register_tokens": 0})
+    randomize(module, rng)
+    module.save_pretrained(tmp_path)
+    model, _ = opened(tmp_path)
+    assert model.get_layer("patch_encoder").num_prefix_tokens == 1
+    assert_agrees(model, lambda x: value(module, x), photographs, statistics)
+
+
+def test_a_clip_without_its_projection(rng, tmp_path, photographs):
+    """As saved by those who need the towers alone."""
+    import_oracle("transformers")
+    from safetensors.numpy import load_file, save_file
+
+    module = share.make("CLIPModel", TWO)
+    randomize(module, rng)
+    module.save_pretrained(tmp_path)
+    arrays = load_file(tmp_path / "model.safetensors")
+    del arrays["visual_projection.weight"]
+    save_file(arrays, tmp_path / "model.safetensors")
+    model, notes = opened(tmp_path)
+    assert "visual_projection" not in notes
+    tower = of("vision_model", pooled)
+    assert_agrees(model, lambda x: tower(module, x), photographs, "clip")
+
+
 def test_an_unknown_array_is_still_an_error(rng, tmp_path):
     """What stands beside a trunk is known by name, and all else refused."""
     import_oracle("transformers")
