@@ -20,7 +20,7 @@ import numpy as np
 from keras_vit.arguments import check_pair, check_positive
 from keras_vit.checkpoints.writers import write_text
 from keras_vit.data.image_folder import EXTENSIONS, ImageFolder
-from keras_vit.data.images import read_image
+from keras_vit.data.images import PILLOW, read_image
 from keras_vit.extras import require
 
 # Formats that may stand under the names of others: cameras write photographs
@@ -164,7 +164,7 @@ def check_images(
 
 
 def _check_files(source, size, max_pixels, verbose):
-    Image = require("PIL.Image", "data", "Image files are read by Pillow")
+    Image = require("PIL.Image", "data", PILLOW)
     if max_pixels is None:
         max_pixels = Image.MAX_IMAGE_PIXELS
     else:
