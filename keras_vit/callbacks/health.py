@@ -28,8 +28,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
     each step, where Keras otherwise prepares the next one meanwhile.
 
     Args:
-        resume: the `Resume` of the same `fit`, which comes after this callback
-            in the list, or `None`.
+        resume: the `Resume` of the same `fit`, or `None`.
 
     Raises:
         FloatingPointError: in `fit`, at the first loss that is not finite.

@@ -38,7 +38,6 @@ def identity(model, arguments, steps):
     Returns:
         A dict that JSON can hold.
     """
-    compiled = model.get_compile_config() or {}
     return {
         "backend": keras.backend.backend(),
         "model": {
@@ -49,9 +48,7 @@ def identity(model, arguments, steps):
             ],
         },
         "optimizer": _config_of(model.optimizer),
-        "loss": _plain(
-            {key: compiled.get(key) for key in ("loss", "loss_weights")}
-        ),
+        "loss": _loss_of(model),
         "data": {**_data(arguments), "steps_of_an_epoch": steps},
     }
 
@@ -76,6 +73,14 @@ def _config_of(thing):
     except (NotImplementedError, TypeError, ValueError):
         # Classes without `get_config`: the variables still tell.
         return type(thing).__name__
+
+
+def _loss_of(model):
+    try:
+        compiled = model.get_compile_config()
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+    return _plain({key: compiled.get(key) for key in ("loss", "loss_weights")})
 
 
 def _data(arguments):

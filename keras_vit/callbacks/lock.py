@@ -65,7 +65,7 @@ def release(directory):
 def _message(directory, owner):
     return (
         "`directory` must belong to one run at a time. Received: "
-        f"directory={str(directory)!r}, in which {owner} trains"
+        f"directory={str(directory)!r}, which {owner} has as long as it lives"
     )
 
 

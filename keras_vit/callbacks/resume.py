@@ -102,6 +102,7 @@ class Resume(keras.callbacks.Callback):
         self.directory = pathlib.Path(directory)
         self.save_freq = check_positive("save_freq", save_freq)
         self.resumed_from = None
+        self._states = None
 
     def on_train_begin(self, logs=None):
         _check_one_process()
@@ -152,8 +153,7 @@ class Resume(keras.callbacks.Callback):
         for data in (self._arguments["x"], self._arguments["validation_data"]):
             if hasattr(data, "epoch"):
                 data.epoch = epoch
-            if hasattr(data, "first_batch"):
-                data.first_batch = 0
+        self._set_first_batch(0)
         if self._begun:
             # With what callbacks after this one have added to it.
             self._history = _history_of(self.model)
@@ -169,8 +169,7 @@ class Resume(keras.callbacks.Callback):
         _set_history(model, self._history)
         _, batch = self.resumed_from
         if batch:
-            if hasattr(self._arguments["x"], "first_batch"):
-                self._arguments["x"].first_batch = batch
+            self._set_first_batch(batch)
             arrays = self._arrays
             skip_steps(
                 model,
@@ -182,6 +181,8 @@ class Resume(keras.callbacks.Callback):
         self._saved_at = batch
 
     def _go_on_drawing(self):
+        # All batches before have been drawn, and others may look from now on.
+        self._set_first_batch(0)
         prefix = "random/"
         set_global_random_state(
             {
@@ -210,10 +211,12 @@ class Resume(keras.callbacks.Callback):
         begin_fit_at(self.model, None)
         if not self._begun:
             _set_history(self.model, self._history)
-        if hasattr(self._arguments["x"], "first_batch"):
-            self._arguments["x"].first_batch = 0
         self._arguments = self._arrays = None
         release(self.directory)
+
+    def _set_first_batch(self, batch):
+        if isinstance(self._arguments["x"], ArrayDataset):
+            self._arguments["x"].first_batch = batch
 
     def restore(self) -> tuple[int, int]:
         """Gives the model of a running `fit` its last checkpoint back.
@@ -221,6 +224,8 @@ class Resume(keras.callbacks.Callback):
         Returns:
             The epoch and the batch that would come next.
         """
+        if self._states is None:
+            raise RuntimeError("This `Resume` must be a callback of the `fit`.")
         notes, arrays = self._states.last()
         _assign(_variables(self.model), arrays)
         return notes["epoch"], notes["batch"]

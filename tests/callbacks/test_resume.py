@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import resume_worker as worker
 import safetensors.numpy
-from helpers import environment, to_numpy
+from helpers import EAGER, environment, to_numpy
 
 import keras_vit
 from keras_vit.callbacks import Resume, lock
@@ -162,15 +162,44 @@ def test_batches_before_are_not_made(renewed, tmp_path, monkeypatch):
     # TensorFlow looks at two batches of any epoch, and at more at the end.
     if keras.backend.backend() != "tensorflow":
         assert set(asked) == {(2, 2), (2, 3)}
-    assert data.first_batch == 0
+    # Who looks at it after training, or at the end of the epoch, sees all.
+    assert data[0][0].any()
 
 
-def test_workers_change_nothing(renewed, never_killed, tmp_path):
-    """Keras hands batches to the first epoch that were made before it."""
-    interrupt(renewed(), tmp_path, 1, 3, worker.data(workers=2))
-    model = renewed()
-    go_on(model, tmp_path, worker.data(workers=2))
-    assert_equal(worker.end_of(model), never_killed[0])
+def test_the_same_set_may_validate(renewed, tmp_path):
+    """All of its batches, at the end of an epoch that began within."""
+
+    def losses(folder):
+        data = worker.data()
+        _, history = go_on(renewed(), folder, data, validation_data=data)
+        return history.history["val_loss"]
+
+    expected = losses(tmp_path / "never")
+    data = worker.data()
+    interrupt(renewed(), tmp_path / "killed", 1, 3, data, validation_data=data)
+    assert losses(tmp_path / "killed")[-2:] == pytest.approx(expected[-2:])
+
+
+def test_workers_change_nothing(tmp_path):
+    """Keras hands batches to a new model that were made before its training.
+
+    Then some come twice, and the last ones not at all.
+    """
+
+    def weights(workers):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+        go_on(model, tmp_path / str(workers), worker.data(workers=workers))
+        return worker.end_of(model)
+
+    assert_equal(weights(workers=3), weights(workers=1))
 
 
 def as_arrays():
@@ -199,6 +228,53 @@ def test_data_in_a_known_order_goes_on_at_any_batch(source, renewed, tmp_path):
     model = renewed()
     came_from, _ = go_on(model, tmp_path / "killed", **source())
     assert came_from == (1, 2)
+    assert_equal(worker.end_of(model), expected)
+
+
+def test_a_folder_of_images_goes_on_at_any_batch(renewed, tmp_path):
+    images = pytest.importorskip("PIL.Image")
+    for index, label in enumerate(worker.LABELS):
+        folder = tmp_path / "images" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = worker.IMAGES[index].astype("uint8")
+        images.fromarray(pixels).save(folder / f"{index}.png")
+
+    def data(**options):
+        return keras_vit.ImageFolder(
+            tmp_path / "images", 8, worker.BATCH, **options
+        )
+
+    model = renewed()
+    go_on(model, tmp_path / "never", data())
+    expected = worker.end_of(model)
+    interrupt(renewed(), tmp_path / "killed", 1, 3, data())
+    model = renewed()
+    assert go_on(model, tmp_path / "killed", data())[0] == (1, 2)
+    assert_equal(worker.end_of(model), expected)
+    (tmp_path / "images" / "0" / "0.png").unlink()
+    with pytest.raises(ValueError, match="data/images/shape/0: 14 .*, 13 now"):
+        go_on(renewed(), tmp_path / "killed", data())
+
+
+def test_the_scale_of_the_loss_comes_back(tmp_path):
+    """It has doubled by then: `mixed_float16` trains with such a scale."""
+
+    def scaled():
+        model = worker.build()
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            worker.recipe()["optimizer"], dynamic_growth_steps=2
+        )
+        model.compile(**{**worker.recipe(), "optimizer": optimizer}, **EAGER)
+        return model
+
+    model = scaled()
+    go_on(model, tmp_path / "never")
+    expected = worker.end_of(model)
+    scale = [x for name, x in expected.items() if name.endswith("scale")]
+    assert scale[0] > 2.0**15
+    interrupt(scaled(), tmp_path / "killed", 1, 3)
+    model = scaled()
+    go_on(model, tmp_path / "killed")
     assert_equal(worker.end_of(model), expected)
 
 
@@ -400,7 +476,9 @@ def test_two_processes_in_one_directory(renewed, tmp_path):
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match=f"process {other.pid} trains"):
+        with pytest.raises(
+            RuntimeError, match=f"which process {other.pid} has"
+        ):
             go_on(renewed(), tmp_path)
         other.kill()
     # A dead process holds nothing.
@@ -418,7 +496,9 @@ def test_two_threads_in_one_directory(renewed, tmp_path):
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    with pytest.raises(RuntimeError, match="a thread of this process trains"):
+    with pytest.raises(
+        RuntimeError, match="which a thread of this process has"
+    ):
         go_on(renewed(), tmp_path)
     over.set()
     thread.join()
