@@ -110,7 +110,7 @@ def _preprocessing(evidence: Evidence) -> Preprocessing:
     offsets = _three(offset or 0.0)
     std = [1 / (255 * each) for each in scales]
     mean = [-shift * each for shift, each in zip(offsets, std)]
-    return evidence.preprocessing(mean, std, None, own.get("interpolation"))
+    return evidence.preprocessing(mean, std)
 
 
 def _three(value):
