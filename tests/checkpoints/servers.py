@@ -166,13 +166,14 @@ FOLDER = pathlib.Path(web.__file__).parent
 # Loads the modules by themselves, and a stand-in for Keras, whose start takes
 # seconds and which only draws the progress bar.
 PRELUDE = f"""
-import importlib.util, os, signal, sys, types, warnings
+import importlib.metadata, importlib.util, os, signal, sys, types, warnings
 warnings.simplefilter("ignore")
 bar = types.SimpleNamespace(update=lambda *args, **kwargs: None)
 utils = types.ModuleType("keras.utils")
 utils.Progbar = lambda *args, **kwargs: bar
 sys.modules["keras.utils"] = utils
 sys.modules["keras"] = types.ModuleType("keras")
+sys.modules["keras"].__version__ = importlib.metadata.version("keras")
 for name in ("keras_vit", "keras_vit.checkpoints"):
     sys.modules[name] = types.ModuleType(name)
 rooms = "keras_vit", "keras_vit.checkpoints"
