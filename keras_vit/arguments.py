@@ -54,6 +54,16 @@ def check_pair(name: str, value: Any) -> tuple[int, int]:
     return tuple(check_positive(name, size) for size in pair)
 
 
+def check_grid(name: str, value: Any) -> tuple[int, int]:
+    """Returns `(rows, columns)`, or raises if it is no such pair of ints."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(
+            f"`{name}` must be a pair of integers (rows, columns). "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(check_positive(name, size) for size in value)
+
+
 def check_rate(name: str, value: Any) -> float:
     """Returns `value` as a float, or raises if it is outside `[0, 1)`."""
     if (

@@ -13,9 +13,14 @@ from typing import Literal
 import keras
 
 from keras_vit import layers
-from keras_vit.arguments import check_pair, check_positive
+from keras_vit.arguments import (
+    check_above_zero,
+    check_grid,
+    check_pair,
+    check_positive,
+)
 from keras_vit.checkpoints.description import Description
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.load import Checkpoint, load_checkpoint
 from keras_vit.checkpoints.two_towers import read_joint
 from keras_vit.models.class_names import name_classes
@@ -42,6 +47,7 @@ def from_checkpoint(
     data_format: str | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
+    read_config: bool = True,
     sha256: str | None = None,
     verbose: int = 1,
 ) -> keras.Model:
@@ -54,7 +60,9 @@ def from_checkpoint(
 
     What a file does not say and a guess could get wrong is an error that names
     the argument to pass; what is assumed because it is nearly always so (heads
-    of width 64, pixels in [-1, 1]) is a warning.
+    of width 64, pixels in [-1, 1]) is a warning. The bounds of
+    `load_checkpoint` hold here too; besides, no network is built that has more
+    than 256 blocks or more weights than the file.
 
     Args:
         source: path of a file, or of a folder as timm, transformers and
@@ -85,6 +93,9 @@ def from_checkpoint(
             Defaults to `keras.config.image_data_format()`.
         dtype: dtype policy of all layers, by name or as an object.
         name: name of the model. Defaults to one made of the format.
+        read_config: whether `config.json` and `preprocessor_config.json` in
+            the folder of the file are read. Pass `False` where they belong to
+            other weights.
         sha256: the SHA-256 of the file as hexadecimal digits, if you know it.
         verbose: 1 to print what was found, 0 for silence.
 
@@ -117,12 +128,18 @@ def from_checkpoint(
         check_positive("num_classes", num_classes)
     if num_channels != "auto":
         check_positive("num_channels", num_channels)
+    if num_heads is not None:
+        check_positive("num_heads", num_heads)
+    if file_grid is not None:
+        file_grid = check_grid("file_grid", file_grid)
+    if epsilon is not None:
+        check_above_zero("epsilon", epsilon)
     if embedding and num_classes not in ("auto", None):
         raise ValueError(
             "An embedding has no classes: pass `num_classes` or "
             f"`embedding=True`. Received: num_classes={num_classes!r}"
         )
-    checkpoint = Checkpoint.locate(source, sha256)
+    checkpoint = Checkpoint.locate(source, sha256, read_config=read_config)
     joint = read_joint(checkpoint) if embedding else None
     given = {
         "num_heads": num_heads,
@@ -147,13 +164,19 @@ def from_checkpoint(
         print(description, *([] if joint is None else [joint]), sep="\n")
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    model = build(
-        description,
-        num_classes=num_classes,
-        data_format=data_format,
-        dtype=dtype,
-        name=name,
-    )
+    try:
+        model = build(
+            description,
+            num_classes=num_classes,
+            data_format=data_format,
+            dtype=dtype,
+            name=name,
+        )
+    except ValueError as error:
+        # What a configuration states may contradict the shapes.
+        raise CheckpointError(
+            f"The network of '{checkpoint.path}' cannot be built: {error}"
+        ) from error
     load_checkpoint(
         model,
         checkpoint,

@@ -8,6 +8,7 @@ section 4.1 and `vit_jax/configs/models.py`. ResNets: He et al. 2016.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from keras_vit.arguments import check_pair, check_positive
@@ -15,6 +16,7 @@ from keras_vit.layers.residual_unit import GROUPS
 
 __all__ = ["Variant", "parse_resnet", "parse_variant"]
 
+PATCH = re.compile("/[0-9]{1,9}")
 ROOT_WIDTH = 64  # channels of a ResNet's stem at a width factor of 1
 
 
@@ -169,7 +171,7 @@ def parse_variant(variant: Variant | str) -> Variant:
     size, slash, patch = rest.partition("/")
     known = trunk in ("", "R") or trunk.removeprefix("R") in RESNETS
     known = known and bool(plus) == trunk.startswith("R")
-    if size not in SIZES or not slash or not patch.isdecimal() or not known:
+    if size not in SIZES or not known or not PATCH.fullmatch(slash + patch):
         raise ValueError(
             "`variant` must be a size and a patch edge such as 'B/16', with a "
             "ResNet in front for a hybrid, 'R50+B/16', or a "

@@ -1,10 +1,14 @@
-"""Bad arguments and shapes of layers: refused by name, with the value."""
+"""Bad arguments and shapes: refused by name, with the value."""
+
+import os
 
 import keras
 import numpy as np
 import pytest
 
+import keras_vit
 from keras_vit import layers
+from keras_vit.transfer_learning import few_shot, nearest_neighbors
 
 BAD_ARGUMENTS = [
     (layers.Patches, {"patch_size": 0}, "patch_size=0"),
@@ -109,3 +113,79 @@ def test_shapes_that_do_not_fit_are_refused_when_built():
         layers.TokenPooling(3)(tokens)
     with pytest.raises(ValueError, match="`grid_size` must be given"):
         layers.PatchEncoder(8)(keras.KerasTensor((None, None, None, 3)))
+
+
+@pytest.mark.parametrize("x", [None, [], (), {}, "images", 3, [None], ("a", 2)])
+@pytest.mark.parametrize("run", [keras_vit.predict, keras_vit.evaluate])
+def test_nothing_to_run_on(run, x, tiny_vit):
+    with pytest.raises(ValueError, match="`x` must be an array of images"):
+        run(tiny_vit(), x)
+
+
+@pytest.mark.parametrize(
+    "name", ["B/1\u0666", "B/", "B/-1", "B/1 ", "B/" + "1" * 5000, "B/16/"]
+)
+def test_edges_of_patches_are_ascii_digits(name):
+    with pytest.raises(ValueError, match="`variant` must be"):
+        keras_vit.variants.parse_variant(name)
+
+
+@pytest.mark.parametrize("probe", [few_shot, nearest_neighbors])
+@pytest.mark.parametrize(
+    "num_classes, received",
+    [
+        (2**31, "none of class 2 .2147483646 of 2147483648 classes"),
+        (0, "num_classes=0"),
+        ("2", "num_classes='2'"),
+    ],
+)
+def test_classes_without_images(probe, num_classes, received):
+    """Whose count alone took 17 GB."""
+    data = np.eye(4), np.arange(4) % 2
+    with pytest.raises(ValueError, match=received):
+        probe(None, data, data, num_classes=num_classes)
+
+
+def test_a_label_that_no_classes_are_counted_for():
+    data = np.eye(4), np.array([0, 1, 0, 2**40])
+    with pytest.raises(ValueError, match="image of each class"):
+        nearest_neighbors(None, data, data)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"file_grid": 5},
+        {"file_grid": (2, 3, 4)},
+        {"file_grid": ("a", "b")},
+        {"file_grid": (0, 4)},
+        {"num_heads": "2"},
+        {"num_heads": 0},
+        {"epsilon": -1.0},
+        {"image_size": (8,)},
+        {"num_classes": -1},
+    ],
+    ids=str,
+)
+def test_arguments_of_from_checkpoint(arguments, tiny_vit, tmp_path):
+    model = tiny_vit()
+    path = keras_vit.export_checkpoint(model, tmp_path / "a.npz")
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"`{name}` must .*Received: {name}="):
+        keras_vit.from_checkpoint(path, **arguments)
+    if name == "file_grid":
+        with pytest.raises(ValueError, match="`file_grid` must be"):
+            keras_vit.load_checkpoint(model, path, **arguments)
+
+
+def test_sources_that_are_no_files(tmp_path):
+    pipe, empty = tmp_path / "pipe", tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match="folder holds none of.*empty"):
+        keras_vit.from_checkpoint(empty)
+    if not hasattr(os, "mkfifo"):
+        return
+    os.mkfifo(pipe)
+    for source in (pipe, os.devnull):
+        with pytest.raises(ValueError, match="no regular file. Received: sou"):
+            keras_vit.from_checkpoint(source)

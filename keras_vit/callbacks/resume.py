@@ -17,7 +17,7 @@ from keras_vit.arguments import check_positive
 from keras_vit.callbacks.identity import differences, identity
 from keras_vit.callbacks.lock import acquire, release
 from keras_vit.callbacks.states import States
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.data.array_dataset import ArrayDataset
 from keras_vit.keras_gaps import current_distribution
 from keras_vit.keras_gaps_of_runs import (

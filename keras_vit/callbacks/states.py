@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.writers import write_safetensors, write_text
 
 KEPT = 2

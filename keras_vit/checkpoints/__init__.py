@@ -9,7 +9,7 @@ nothing: do not touch `files`, `assignment` or `writers` without
 
 from keras_vit.checkpoints.class_names import decode_predictions
 from keras_vit.checkpoints.export import export_checkpoint
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.load import load_checkpoint
 from keras_vit.checkpoints.presets import Preset, presets
 from keras_vit.checkpoints.saving import save

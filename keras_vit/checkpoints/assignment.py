@@ -20,14 +20,14 @@ from keras_vit.anatomy import (
 from keras_vit.checkpoints import formats, tokens
 from keras_vit.checkpoints.arithmetic import arithmetic_problems
 from keras_vit.checkpoints.channels import Channels
-from keras_vit.checkpoints.files import CheckpointError, read_ahead
+from keras_vit.checkpoints.files import read_ahead
+from keras_vit.checkpoints.guards import raise_all, shown
 from keras_vit.checkpoints.rules import Layout, without_ones
 from keras_vit.layers import PatchEncoder
 
 HEADS = ("head/", "distillation_head/")
 # Where big_vision keeps all blocks in one array each, for `nn.scan`.
 STACK = "Transformer/encoderblock/"
-MOST_NAMES = 10  # in one message; the rest is counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,9 @@ class Plan:
         left_out = getattr(arrays, "left_out", [])
         if left_out:
             self.notes.append(
-                f"'{checkpoint.path}' also holds {listed(left_out)}: left "
-                "out, this is the trunk alone."
+                f"'{checkpoint.path}' also holds "
+                f"{shown(listed(left_out), 300)}: left out, this is the trunk "
+                "alone."
             )
         self._zero = []
         self.channels = Channels(self.weights, self.patch_size)
@@ -141,7 +142,7 @@ class Plan:
             if without_ones(expected) != without_ones(shape):
                 if not self._is_head(paths[0]):
                     self.mis_shaped.append(
-                        f"{step.key}: expected {tuple(expected)} for "
+                        f"{shown(step.key)}: expected {tuple(expected)} for "
                         f"{', '.join(paths)}, the file has {shape}"
                     )
 
@@ -187,7 +188,11 @@ class Plan:
         self._zero = sorted(in_model)
 
     def settle_pre_logits(self, drop):
-        extra = [key for key in self.unexpected if self._is_pre_logits(key)]
+        extra = [
+            key
+            for key in self.unexpected
+            if self._is_pre_logits(key) and self.arrays.shapes[key]
+        ]
         if extra and drop:
             self.unexpected = [
                 key for key in self.unexpected if key not in extra
@@ -226,7 +231,7 @@ class Plan:
                 expected = without_ones(shapes[role])
                 if without_ones(in_file[role]) != expected:
                     self.mis_shaped.append(
-                        f"{keys[role]}: expected {shapes[role]} for "
+                        f"{shown(keys[role])}: expected {shapes[role]} for "
                         f"{role}, the file has {tuple(in_file[role])}"
                     )
                     return
@@ -278,13 +283,19 @@ class Plan:
             table = table[1:]
         if len(table) != 2 or table[1] != expected[1]:
             self.mis_shaped.append(
-                f"{key}: expected vectors of {expected[1]} for "
+                f"{shown(key)}: expected vectors of {expected[1]} for "
                 f"{formats.POSITIONS}, the file has {tuple(table)}"
             )
             return None
-        rows = table[0]
+        rows, most = table[0], tokens.most_rows(expected[0])
+        if rows > most:
+            self.mis_shaped.append(
+                f"{shown(key)}: {rows} positions, more than the {most} that "
+                f"are resampled for a model of {expected[0]}"
+            )
+            return None
         has_cls = int(formats.CLS_TOKEN in in_file)
-        registers = in_file.get(formats.REGISTERS, (0, 0))[-2]
+        registers = shapes.get(formats.REGISTERS, (0, 0))[-2]
         prefixes = (has_cls + registers, has_cls, 0)
         if (
             key == f"{self.prefix}pos_embedding"
@@ -297,15 +308,16 @@ class Plan:
         if len(found) != 1:
             guess = f", as {found}" if found else ""
             self.mis_shaped.append(
-                f"{key}: {rows} positions can{'not' if not found else ''} be "
-                f"read as a grid{guess}. Say which it is: "
+                f"{shown(key)}: {rows} positions can"
+                f"{'not' if not found else ''} be read as a grid{guess}. Say "
+                "which it is: "
                 "`load_checkpoint(..., file_grid=(rows, columns))`."
             )
             return None
         ((file_prefix, file_grid),) = found
         if file_grid != positions.grid_size and method is None:
             self.mis_shaped.append(
-                f"{key}: positions of a grid of {file_grid}, expected "
+                f"{shown(key)}: positions of a grid of {file_grid}, expected "
                 f"{positions.grid_size} for {formats.POSITIONS}. Pass "
                 "`resize_positions='corner_aligned'` to resample them."
             )
@@ -348,25 +360,17 @@ class Plan:
         )
 
     def raise_problems(self):
-        problems = [
-            ("missing in the file", self.missing),
-            ("without a place in the model", self.unexpected),
-            ("of another shape", self.mis_shaped),
-            ("other arithmetic", self.numerics),
-        ]
-        if not any(found for _, found in problems):
-            return
-        lines = [
+        raise_all(
             f"'{self.checkpoint.path}' (format: {self.format.name}) does not "
-            f"fit the model '{self.model.name}', which is left as it was."
-        ]
-        for label, found in problems:
-            if found:
-                lines.append(f"{label} ({len(found)}):")
-                lines += [f"  {name}" for name in found[:MOST_NAMES]]
-                if len(found) > MOST_NAMES:
-                    lines.append(f"  ... and {len(found) - MOST_NAMES} more")
-        raise CheckpointError("\n".join(lines + self.notes))
+            f"fit the model '{self.model.name}', which is left as it was.",
+            {
+                "missing in the file": self.missing,
+                "without a place in the model": self.unexpected,
+                "of another shape": self.mis_shaped,
+                "other arithmetic": self.numerics,
+            },
+            self.notes,
+        )
 
     def keys(self):
         return [step.key for step in self.steps]
@@ -395,6 +399,9 @@ def _classes(shapes):
     """What a head is, from the shapes of its arrays."""
     if not shapes:
         return "none"
-    classes = min(shapes, key=len)[-1]
-    width = max(map(math.prod, shapes)) // max(classes, 1)
-    return f"one for {classes} classes from {width} numbers"
+    # The bias first, if it is there.
+    widths = [shape[-1] for shape in sorted(shapes, key=len) if shape]
+    if not widths:
+        return "a single number"
+    width = max(map(math.prod, shapes)) // max(widths[0], 1)
+    return f"one for {widths[0]} classes from {width} numbers"

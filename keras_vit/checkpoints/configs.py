@@ -4,12 +4,12 @@ Read for the few facts that the names of the weights do not tell; written by
 `export_checkpoint`, so that timm and transformers open what was trained here.
 """
 
-import json
 import pathlib
 import zipfile
 
 from keras_vit.checkpoints import advice
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.facts import check_facts
+from keras_vit.checkpoints.guards import CheckpointError, read_json, reading
 
 # The names of the non-linearity in transformers' and timm's configurations.
 ACTIVATIONS = {
@@ -50,7 +50,8 @@ def read(path):
         libraries that write them write `.safetensors`.
 
     Raises:
-        CheckpointError: if one of them is not JSON.
+        CheckpointError: if one of them is not JSON, or states what no
+            network is.
     """
     if _is_npz(path):
         return {}
@@ -69,13 +70,13 @@ def read(path):
     activation = config.get("hidden_act", arguments.get("act_layer"))
     if activation in ACTIVATIONS:
         facts["activation"] = ACTIVATIONS[activation]
-    if isinstance(config.get("layer_norm_eps"), float):
+    if config.get("layer_norm_eps"):
         facts["epsilon"] = config["layer_norm_eps"]
     size = config.get("image_size", arguments.get("img_size"))
     if isinstance(size, int):
         size = [size, size]
-    if isinstance(size, list) and len(size) == 2:
-        facts["image_size"] = tuple(map(int, size))
+    if size and len(size) == 2:
+        facts["image_size"] = tuple(size)
     return facts
 
 
@@ -94,7 +95,7 @@ def of_images(config: dict) -> dict:
 def _is_npz(path):
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as file:
+    with reading(path), zipfile.ZipFile(path) as file:
         return any(name.endswith(".npy") for name in file.namelist())
 
 
@@ -103,10 +104,15 @@ def _read_json(path):
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"'{path}' is not JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+        content = read_json(path)
+        content = content if isinstance(content, dict) else {}
+        check_facts(path, content)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. Pass `read_config=False` to `from_checkpoint` or "
+            "`load_checkpoint` if it does not belong to the weights."
+        ) from error
+    return content
 
 
 def for_timm(anatomy):

@@ -7,17 +7,19 @@ installed; no object of a file is ever made.
 
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 
 from keras_vit.checkpoints import formats
-from keras_vit.checkpoints.files import (
-    FLOATS,
-    CheckpointError,
-    check_values,
-    open_arrays,
-)
+from keras_vit.checkpoints.files import FLOATS, check_values, open_arrays
 from keras_vit.checkpoints.folders import BACKBONE, is_index, read_index
+from keras_vit.checkpoints.guards import (
+    CheckpointError,
+    check_contents,
+    reading,
+    shown,
+)
 from keras_vit.checkpoints.keras_weights import KerasWeightsFile
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -90,20 +92,21 @@ class ShardedFile:
         self.path = path
         folder = pathlib.Path(path).parent
         where = read_index(path)
+        check_contents(path, where)
         self._files, self.shapes = {}, {}
         try:
             for name in sorted(set(where.values())):
                 if not (folder / name).is_file():
                     raise CheckpointError(
-                        f"'{path}' names the file '{name}', which is not "
-                        "beside it: a part of the weights is missing."
+                        f"'{path}' names the file '{shown(name)}', which is "
+                        "not beside it: a part of the weights is missing."
                     )
                 self._files[name] = open_arrays(folder / name)
             for key, name in where.items():
                 if key not in self._files[name].shapes:
                     raise CheckpointError(
-                        f"'{path}' says that '{name}' holds {key!r}, which it "
-                        "does not."
+                        f"'{path}' says that '{name}' holds '{shown(key)}', "
+                        "which it does not."
                     )
                 self.shapes[key] = self._files[name].shapes[key]
         except BaseException:
@@ -151,6 +154,7 @@ class TorchFile:
                 "Convert it where it is: `safetensors.torch.save_file("
                 "torch.load(path, weights_only=True), 'model.safetensors')`."
             ) from error
+        self._check_zip()
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # PyTorch raises of many kinds
@@ -162,15 +166,29 @@ class TorchFile:
         tensors = _state_in(content)
         if not tensors:
             raise CheckpointError(f"'{path}' holds no dict of tensors.")
+        # Tensors may share their numbers, or have one in all places.
+        size = sum(x.numel() * x.element_size() for x in tensors.values())
+        check_contents(path, tensors, size)
         self._tensors = {
-            key: x for key, x in tensors.items() if x.is_floating_point()
+            key: x.detach()
+            for key, x in tensors.items()
+            if x.is_floating_point()
         }
         self.shapes = {key: tuple(x.shape) for key, x in self._tensors.items()}
         for key, x in self._tensors.items():
             if str(x.dtype).removeprefix("torch.") not in FLOATS:
                 raise CheckpointError(
-                    f"'{path}' holds no known floats at {key!r}: {x.dtype}"
+                    f"'{path}' holds no known floats at '{shown(key)}': "
+                    f"{x.dtype}"
                 )
+
+    def _check_zip(self):
+        """Refuses a zip that unpacks to more than weights do."""
+        if zipfile.is_zipfile(self.path):
+            with reading(self.path), zipfile.ZipFile(self.path) as archive:
+                infos = archive.infolist()
+            size = sum(info.file_size for info in infos)
+            check_contents(self.path, [x.filename for x in infos], size)
 
     def metadata(self):
         """Returns no notes: the format has none."""
@@ -178,7 +196,8 @@ class TorchFile:
 
     def read(self, key):
         """Returns an array, in float32."""
-        return np.asarray(self._tensors[key].float().numpy())
+        with reading(self.path, key):
+            return np.asarray(self._tensors[key].float().numpy())
 
     def check(self, key):
         """Raises if the array has numbers that cannot be."""

@@ -6,9 +6,15 @@ and prints it, so that you can write the same by hand.
 """
 
 import dataclasses
+import math
 
+from keras_vit.arguments import check_pair
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.preprocessing import NAMED, Preprocessing
-from keras_vit.variants import Variant
+from keras_vit.variants import ROOT_WIDTH, Variant
+
+# The deepest Vision Transformer that was published has 72.
+MOST_BLOCKS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,6 +171,49 @@ class Description:
     def is_plain(self) -> bool:
         """Returns whether its blocks are what `ViT` makes by itself."""
         return not (self.attention or self.mlp or self.block)
+
+    def check_size(self, path, shapes) -> None:
+        """Raises if the network has more weights than the file.
+
+        Args:
+            path: path of the file.
+            shapes: those of its arrays, a dict.
+        """
+        held = sum(map(math.prod, shapes.values()))
+        blocks, fewest = self.variant.num_layers, self.fewest_weights()
+        # Twice, for parts that a network computes from others.
+        if fewest > 2 * held or blocks > MOST_BLOCKS:
+            raise CheckpointError(
+                f"'{path}' has {held:,} numbers, and its shapes are of a "
+                f"network of {blocks} blocks with at least {fewest:,} weights: "
+                f"they lie, or there are more than {MOST_BLOCKS} blocks."
+            )
+
+    def fewest_weights(self) -> int:
+        """Returns a number of weights that no such network is below.
+
+        Kernels alone, so that no form of attention or MLP has fewer.
+        """
+        v = self.variant
+        dim, patch = v.hidden_dim, check_pair("patch_size", v.patch_size)
+        count = 2 * v.num_layers * dim * (dim + v.mlp_dim)
+        count += dim * (self.num_classes or 0)
+        count += dim * (self.representation_dim or 0)
+        count += dim * self.patch_encoder.get("num_registers", 0)
+        if v.stages is None:
+            count += dim * self.num_channels * math.prod(patch)
+        else:
+            # The 3 x 3 convolutions in the units.
+            root = int(ROOT_WIDTH * v.width_factor)
+            count += root * self.num_channels
+            for stage, units in enumerate(v.stages):
+                count += 9 * units * (root * 2**stage) ** 2
+        if self.image_size and "position" not in self.patch_encoder:
+            cells = math.prod(
+                edge // cell for edge, cell in zip(self.image_size, patch)
+            )
+            count += dim * cells // v.stride**2
+        return count
 
 
 class _Source(str):

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import re
 
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError, shown
 from keras_vit.preprocessing import INCEPTION, Preprocessing
 
 
@@ -54,6 +54,11 @@ class Evidence:
                 f"'{self.path}' has no array '{key}', so nothing says what "
                 "network it is of"
             )
+        if 0 in self.shapes[key]:
+            raise UndescribedError(
+                f"'{self.path}' has nothing in '{key}', of shape "
+                f"{shown(self.shapes[key])}"
+            )
         return tuple(self.shapes[key])
 
     def depth(self, template):
@@ -67,7 +72,7 @@ class Evidence:
         if found != set(range(len(found))) or not found:
             raise UndescribedError(
                 f"'{self.path}' must have arrays '{template}' for i = 0, 1, "
-                f"and on. Received: {sorted(found)}"
+                f"and on. Received: {shown(sorted(found))}"
             )
         return len(found)
 
@@ -199,7 +204,7 @@ class Evidence:
         if name not in known:
             raise CheckpointError(
                 f"The configuration beside '{self.path}' names an activation "
-                f"that is not known here: {name!r}. Known: "
+                f"that is not known here: '{shown(name)}'. Known: "
                 f"{', '.join(map(repr, known))}. Pass `activation`."
             )
         return known[name]

@@ -61,10 +61,11 @@ def fetch(source, sha256=None):
         A `pathlib.Path`.
 
     Raises:
-        ValueError: if `source` has none of these forms or is an address that
-            is refused, or if the file has another hash than the one that is
-            given or recorded; then a download is not kept.
-        FileNotFoundError: if `source` is a path without a file.
+        ValueError: if `source` has none of these forms, is no regular file or
+            an address that is refused, or if the file has another hash than
+            the one that is given or recorded; then a download is not kept.
+        FileNotFoundError: if `source` is a path without a file, or a folder
+            without weights.
         DownloadError: if the download fails, or the cache cannot be written.
         ImportError: if `huggingface_hub` is needed and not installed.
 
@@ -129,6 +130,12 @@ def _fetch_local(source, sha256):
     path = pathlib.Path(os.path.expanduser(source))
     if str(source) and path.is_dir():
         path = _weights_in(path)
+    if str(source) and path.exists() and not path.is_file():
+        # A pipe would wait for ever, a device never end.
+        raise ValueError(
+            f"`source` must be {FORMS}; this is no regular file. "
+            f"Received: source={str(source)!r}"
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f"`source` must be {FORMS}; there is no such file. "

@@ -8,7 +8,6 @@ is ever unpickled. `writers` makes such files.
 
 import collections
 import concurrent.futures
-import contextlib
 import os
 import pathlib
 import re
@@ -17,10 +16,19 @@ import zlib
 
 import numpy as np
 
+from keras_vit.checkpoints.guards import (
+    CheckpointError,
+    check_contents,
+    reading,
+    shown,
+)
+
 # Float types of the leaves that real checkpoints hold; all become float32.
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # The JAX world writes bfloat16 into `.npz` as two opaque bytes.
 NPZ_BFLOAT16 = ("|V2", "<V2")
+# Others unpack any number of bytes at once.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ALIGNMENT = 64
 # Beyond this no Vision Transformer has a weight; a flipped exponent bit has.
 LARGEST_WEIGHT = 1e4
@@ -28,10 +36,6 @@ LARGEST_WEIGHT = 1e4
 COUNTERS = re.compile(
     r"(.*\.)?(position_ids|relative_position_index|num_batches_tracked)"
 )
-
-
-class CheckpointError(ValueError):
-    """A file of weights is damaged, lies about itself, or does not fit."""
 
 
 def open_arrays(path):
@@ -73,12 +77,8 @@ class NpzFile:
     def __init__(self, path):
         self.path = path
         self._members = {}
-        try:
+        with reading(path):
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"'{path}' is truncated or corrupt: {error}"
-            ) from error
         try:
             self._read_headers()
         except BaseException:
@@ -96,42 +96,30 @@ class NpzFile:
                 f"'{self.path}' is a Keras model: open it with "
                 "`keras.models.load_model`."
             )
-        for info in infos:
-            name = info.orig_filename
+        size = sum(info.file_size for info in infos)
+        check_contents(self.path, names, size)
+        for info, name in zip(infos, names):
             _check_member_name(self.path, name)
             key = name.removesuffix(".npy")
             if key in self._members:
                 raise CheckpointError(
-                    f"'{self.path}' holds two arrays of one name: {key!r}"
+                    f"'{self.path}' holds two arrays of one name: "
+                    f"'{shown(key)}'"
                 )
-            with self._reading(key):
+            with reading(self.path, key):
                 self._members[key] = _NpyMember(self._zip, info)
                 self._members[key].check_header(self.path, key)
 
-    @contextlib.contextmanager
-    def _reading(self, key):
-        try:
-            yield
-        except CheckpointError:
-            raise
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            problem = f"is truncated or corrupt at {key!r}: {error}"
-        except (ValueError, NotImplementedError, RuntimeError) as error:
-            problem = f"has no readable array at {key!r}: {error}"
-        else:
-            return
-        raise CheckpointError(f"'{self.path}' {problem}")
-
     def read(self, key):
         """Returns an array, of any of the float types."""
-        with self._reading(key):
+        with reading(self.path, key):
             return self._members[key].read()
 
     def check(self, key):
         """Raises if the array is damaged or has numbers that cannot be."""
         # Not for the others: beside weights an optimizer counts its steps.
         _check_float(self.path, key, self._members[key].dtype)
-        with self._reading(key):
+        with reading(self.path, key):
             array = self._members[key].read(check_sum=True)
         check_values(self.path, key, array)
 
@@ -147,6 +135,11 @@ class _NpyMember:
 
     def __init__(self, archive, info):
         self._archive, self._info = archive, info
+        if info.compress_type not in COMPRESSIONS:
+            raise ValueError(
+                f"unknown compression {info.compress_type}: NumPy's are "
+                "stored and deflated"
+            )
         with archive.open(info) as stream:
             version = np.lib.format.read_magic(stream)
             read_header = {
@@ -166,17 +159,17 @@ class _NpyMember:
     def check_header(self, path, key):
         if self._dtype.hasobject:
             raise CheckpointError(
-                f"'{path}' holds pickled objects at {key!r}, which could run "
-                "any code and are never read."
+                f"'{path}' holds pickled objects at '{shown(key)}', which "
+                "could run any code and are never read."
             )
         # Python integers: a shape may be made to overflow any other.
         size = self._dtype.itemsize
         for edge in self.shape:
             size *= edge
         held = self._info.file_size - self._header_size
-        if size != held:
+        if size != held or min(self.shape, default=0) < 0:
             raise CheckpointError(
-                f"'{path}' lies about {key!r}: its header declares "
+                f"'{path}' lies about '{shown(key)}': its header declares "
                 f"{size:,} bytes, the file holds {held:,}."
             )
 
@@ -187,7 +180,9 @@ class _NpyMember:
         else:
             # Unpacking verifies the sum by itself.
             with self._archive.open(self._info) as stream:
-                data = np.frombuffer(stream.read(), np.uint8)
+                # Without a number all is unpacked, whatever was declared.
+                data = stream.read(self._info.file_size)
+            data = np.frombuffer(data, np.uint8)
             data = data[self._header_size :]
         array = data.view(self._dtype)
         order = "F" if self._fortran else "C"
@@ -234,24 +229,23 @@ class SafetensorsFile:
         import safetensors
 
         self.path = path
-        try:
+        with reading(path):
             self._file = safetensors.safe_open(path, framework="numpy")
             self._file.__enter__()
-        except (safetensors.SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"'{path}' is truncated or corrupt: {error}"
-            ) from error
         self.shapes, self._dtypes = {}, {}
-        for key in self._file.keys():
-            piece = self._file.get_slice(key)
-            dtype = {"BF16": "bfloat16"}.get(
-                piece.get_dtype(),
-                piece.get_dtype().lower().replace("f", "float"),
-            )
-            if dtype not in FLOATS and COUNTERS.fullmatch(key):
-                continue
-            self._dtypes[key] = dtype
-            self.shapes[key] = tuple(piece.get_shape())
+        keys = self._file.keys()
+        check_contents(path, keys)
+        for key in keys:
+            with reading(path, key):
+                piece = self._file.get_slice(key)
+                dtype = {"BF16": "bfloat16"}.get(
+                    piece.get_dtype(),
+                    piece.get_dtype().lower().replace("f", "float"),
+                )
+                if dtype not in FLOATS and COUNTERS.fullmatch(key):
+                    continue
+                self._dtypes[key] = dtype
+                self.shapes[key] = tuple(piece.get_shape())
 
     def metadata(self):
         """Returns the notes in the header, a dict of strings."""
@@ -259,7 +253,8 @@ class SafetensorsFile:
 
     def read(self, key):
         """Returns an array, of any of the float types."""
-        return self._file.get_tensor(key)
+        with reading(self.path, key):
+            return self._file.get_tensor(key)
 
     def check(self, key):
         """Raises if the array has numbers that cannot be.
@@ -321,18 +316,19 @@ def _check_member_name(path, name):
     )
     if bad:
         raise CheckpointError(
-            f"'{path}' holds a name that points out of it: {name!r}"
+            f"'{path}' holds a name that points out of it: '{shown(name)}'"
         )
     if not name.endswith(".npy"):
         raise CheckpointError(
-            f"'{path}' is a zip, but not one of arrays: {name!r}"
+            f"'{path}' is a zip, but not one of arrays: '{shown(name)}'"
         )
 
 
 def _check_float(path, key, dtype):
     if dtype not in FLOATS:
         raise CheckpointError(
-            f"'{path}' holds no floats at {key!r}. Received: dtype={dtype}"
+            f"'{path}' holds no floats at '{shown(key)}'. "
+            f"Received: dtype={shown(dtype)}"
         )
 
 
@@ -344,11 +340,11 @@ def check_values(path, key, array):
     low, high = float(np.min(array)), float(np.max(array))
     if not (np.isfinite(low) and np.isfinite(high)):
         kind = "NaN" if np.isnan(low) or np.isnan(high) else "infinity"
-        raise CheckpointError(f"'{path}' holds {kind} at {key!r}.")
+        raise CheckpointError(f"'{path}' holds {kind} at '{shown(key)}'.")
     if max(-low, high) > LARGEST_WEIGHT:
         raise CheckpointError(
             f"'{path}' holds a weight of {max(low, high, key=abs):g} at "
-            f"{key!r}, beyond {LARGEST_WEIGHT:g}: it must be damaged."
+            f"'{shown(key)}', beyond {LARGEST_WEIGHT:g}: it must be damaged."
         )
 
 

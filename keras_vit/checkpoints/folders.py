@@ -3,10 +3,9 @@
 The same on disk and on the Hub. Left out: what is inside the files.
 """
 
-import json
 import pathlib
 
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError, read_json, shown
 
 # KerasHub's name of a backbone's weights.
 BACKBONE = "model.weights.h5"
@@ -19,8 +18,6 @@ NAMES = (
     BACKBONE,
 )
 INDEX = ".index.json"
-# Beyond this an index is none: that of the largest network has 100 kB.
-LARGEST_INDEX = 2**24
 
 
 def is_index(path):
@@ -44,20 +41,18 @@ def read_index(path):
     for name in where.values():
         if {"/", "\\", ":"} & set(name) or name in ("", ".", ".."):
             raise CheckpointError(
-                f"'{path}' names a file outside its folder: {name!r}"
+                f"'{path}' names a file outside its folder: '{shown(name)}'"
             )
     return where
 
 
 def _weight_map(path):
-    if path.stat().st_size > LARGEST_INDEX:
-        raise CheckpointError(f"'{path}' is too large for an index.")
-    try:
-        where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        if all(isinstance(x, str) for x in where.values()):
-            return where
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
+    content = read_json(pathlib.Path(path))
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    if isinstance(where, dict) and all(
+        isinstance(x, str) for x in where.values()
+    ):
+        return where
     raise CheckpointError(
         f"'{path}' must be JSON with a `weight_map` from arrays to files."
     )

@@ -6,12 +6,9 @@ read, and lie about sizes. What does so is refused before anything is read.
 
 import pathlib
 
-from keras_vit.checkpoints.files import (
-    FLOATS,
-    CheckpointError,
-    check_values,
-)
+from keras_vit.checkpoints.files import FLOATS, check_values
 from keras_vit.checkpoints.folders import BACKBONE
+from keras_vit.checkpoints.guards import CheckpointError
 
 # What a task of KerasHub has on top of its backbone.
 TASK = "task.weights.h5"

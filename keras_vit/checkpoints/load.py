@@ -12,13 +12,14 @@ import warnings
 import keras
 
 from keras_vit.anatomy import image_input
-from keras_vit.arguments import check_choice
+from keras_vit.arguments import check_choice, check_grid
 from keras_vit.checkpoints import advice, class_names, configs, formats
 from keras_vit.checkpoints.assignment import Plan
 from keras_vit.checkpoints.containers import open_weights
 from keras_vit.checkpoints.evidence import Evidence, UndescribedError
 from keras_vit.checkpoints.fetch import fetch
-from keras_vit.checkpoints.files import CheckpointError, check_all
+from keras_vit.checkpoints.files import check_all
+from keras_vit.checkpoints.guards import CheckpointError, shown
 from keras_vit.checkpoints.presets import find as find_preset
 from keras_vit.ops.resize import METHODS
 from keras_vit.preprocessing import NAMED, Preprocessing
@@ -34,6 +35,7 @@ def load_checkpoint(
     file_grid: tuple[int, int] | None = None,
     adapt_channels: bool = False,
     check_numerics: bool = True,
+    read_config: bool = True,
     sha256: str | None = None,
 ) -> None:
     """Loads weights that another library trained.
@@ -54,6 +56,12 @@ def load_checkpoint(
     the model is then as it was. Two things are settled on the way, with a
     warning: a head for another number of classes, or none, leaves the model
     with a head of zeros; weights of a download that nobody vouched for.
+
+    Time and memory of a load are bounded by the model and the size of the
+    file, however it was made. A file is refused if it has more than 10,000
+    arrays, an array of another shape than the model's, a position table of
+    more than 16,448 rows that is also 16 times longer than the model's, or if
+    it unpacks to over 64 MiB and 100 times its own size.
 
     Args:
         model: a `keras.Model` made by `ViT`, or of the same layers under the
@@ -79,6 +87,9 @@ def load_checkpoint(
             channel, else the kernels in turn, scaled, as timm does.
         check_numerics: whether the model must have the GELU and the epsilon
             that the weights were trained with.
+        read_config: whether `config.json` and `preprocessor_config.json` in
+            the folder of the file are read. Pass `False` where they belong to
+            other weights.
         sha256: the SHA-256 of the file as hexadecimal digits, if you know it.
 
     Raises:
@@ -113,11 +124,13 @@ def load_checkpoint(
         check_choice(
             "resize_positions", resize_positions, ("as_trained", *METHODS)
         )
+    if file_grid is not None:
+        file_grid = check_grid("file_grid", file_grid)
     checkpoint = source
     if not isinstance(source, Checkpoint):
-        checkpoint = Checkpoint.locate(source, sha256)
+        checkpoint = Checkpoint.locate(source, sha256, read_config=read_config)
     if file_grid is not None:
-        checkpoint = dataclasses.replace(checkpoint, grid=tuple(file_grid))
+        checkpoint = dataclasses.replace(checkpoint, grid=file_grid)
     with open_weights(checkpoint.path) as arrays:
         plan = Plan(model, arrays, checkpoint, adapt_channels)
         plan.settle_head(reset_head)
@@ -198,7 +211,7 @@ class Checkpoint:
     preprocessor: dict | None = None
 
     @classmethod
-    def locate(cls, source, sha256=None, variant=None):
+    def locate(cls, source, sha256=None, variant=None, read_config=True):
         """Finds or downloads the file of a source.
 
         Args:
@@ -206,11 +219,12 @@ class Checkpoint:
             sha256: the hash that the file must have, or `None`.
             variant: name of the variant that a builder makes, which must be
                 all there is to the network of a preset; or `None`.
+            read_config: whether what lies beside the file is read.
         """
         preset = find_preset(source, variant)
         if preset is None:
             path = fetch(source, sha256)
-            return cls(path, **configs.read(path))
+            return cls(path, **configs.read(path) if read_config else {})
         if variant is not None and not preset.plain:
             raise ValueError(
                 "`weights` must be of a network that `ViT(variant)` makes, "
@@ -226,7 +240,8 @@ class Checkpoint:
             "image_size": (preset.image_size, preset.image_size),
             "num_classes": preset.num_classes,
         }
-        return cls(path, **{**configs.read(path), **stated})
+        beside = configs.read(path) if read_config else {}
+        return cls(path, **{**beside, **stated})
 
     def describe(self, given=None):
         """Returns what network the file is of, and what was assumed.
@@ -266,12 +281,14 @@ class Checkpoint:
             description = form.describe(evidence)
         except CheckpointError:
             raise
-        except (LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # Shapes or a configuration of no network: what they broke first.
             raise UndescribedError(
                 f"'{self.path}' has the names of {form.name}, but its shapes "
-                f"or its configuration are of no such network: {error}"
+                "or its configuration are of no such network: "
+                f"{shown(error, 300)}"
             ) from error
+        description.check_size(self.path, arrays.shapes)
         return self._completed(description, evidence), evidence.notes
 
     def _completed(self, description, evidence):

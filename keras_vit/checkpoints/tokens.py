@@ -20,6 +20,15 @@ from keras_vit.checkpoints.formats.roles import (
 )
 from keras_vit.ops.resize import resize_grid
 
+# A grid of 128 x 128 and its prefix rows, or so many times the model's own.
+MOST_ROWS = 128**2 + 64
+MOST_TIMES = 16
+
+
+def most_rows(model_rows):
+    """Returns how many rows a table may have that a model takes."""
+    return max(MOST_ROWS, MOST_TIMES * model_rows)
+
 
 def grids_of_file(table_rows, prefixes, model_grid, file_grid=None):
     """Returns the ways to read a flat table as prefix rows and a grid.

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from keras_vit.checkpoints.containers import open_weights
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError
 
 # Key of the projection, and whether it is PyTorch's linear layer, `(out, in)`.
 PROJECTIONS = {

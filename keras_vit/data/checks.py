@@ -4,12 +4,16 @@ JAX silently computes something from a wrong shape or a label out of range;
 TensorFlow and PyTorch stop in the middle, each with its own message.
 """
 
+import numbers
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_vit.layers import Patches
+
+STRUCTURES = (list, tuple, dict)
+NO_IMAGES = (type(None), str, bytes, numbers.Number)
 
 
 def check_labels(labels: Any, num_classes: int) -> np.ndarray:
@@ -78,8 +82,14 @@ def check_batch(model: keras.Model, x: Any) -> None:
         x: an array; a data set is not checked.
 
     Raises:
-        ValueError: if the array is empty or has another shape.
+        ValueError: if there is nothing, or if the array has another shape.
     """
+    # A model of several inputs takes several arrays.
+    leaves = keras.tree.flatten(x) if isinstance(x, STRUCTURES) else [x]
+    if not leaves or any(isinstance(leaf, NO_IMAGES) for leaf in leaves):
+        raise ValueError(
+            f"`x` must be an array of images or a data set. Received: x={x!r}"
+        )
     # Only functional models have an `input_shape`.
     expected = getattr(model, "input_shape", None)
     if not hasattr(x, "shape") or not isinstance(expected, tuple):

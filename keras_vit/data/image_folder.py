@@ -149,8 +149,9 @@ class ImageFolder(ArrayDataset):
 
 def _index(directory, class_names):
     """Names of the classes, paths, and the label of each path."""
-    root = pathlib.Path(directory)
-    if not root.is_dir():
+    # An empty path would be the working directory.
+    root = pathlib.Path(directory) if directory else None
+    if root is None or not root.is_dir():
         raise ValueError(
             "`directory` must be a folder. "
             f"Received: directory={str(directory)!r}"

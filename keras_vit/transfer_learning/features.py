@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
+from keras_vit.arguments import check_positive
 from keras_vit.data.checks import check_batch, check_labels
 from keras_vit.models import feature_extractor
 from keras_vit.serving.running import predict
@@ -191,17 +192,22 @@ def both_splits(
     """
     if model is not None and not isinstance(model, Extractor):
         model = Extractor(model)
+    if num_classes is not None:
+        check_positive("num_classes", num_classes)
     options = {"batch_size": batch_size, "verbose": verbose}
     # Check the labels of the first before the second pass takes its time.
     train, num_classes = check_split(
         "train", *extract(model, train, "train", **options), num_classes
     )
-    empty = np.flatnonzero(np.bincount(train.labels, minlength=num_classes) < 1)
-    if len(empty):
+    # By the labels that are there: a count has a place for each number.
+    present = np.unique(train.labels)
+    if len(present) < num_classes:
+        gaps = np.flatnonzero(present != np.arange(len(present)))
+        first = gaps[0] if len(gaps) else len(present)
         raise ValueError(
             "`train` must have an image of each class. Received: none of "
-            f"class {empty[0]} ({len(empty)} of {num_classes} classes are "
-            "empty)"
+            f"class {first} ({num_classes - len(present)} of {num_classes} "
+            "classes are empty)"
         )
     test, _ = check_split(
         "test", *extract(model, test, "test", **options), num_classes

@@ -153,7 +153,7 @@ def test_a_header_with_a_shape_beyond_any_integer(good, refuse):
 
 
 def test_a_zip_bomb_is_not_unpacked(good, refuse):
-    """300 MB of zeros in 300 kB: the shape is not the model's."""
+    """300 MB of zeros in 300 kB."""
     packed = io.BytesIO()
     size = 300_000_000
     with zipfile.ZipFile(io.BytesIO(good)) as source:
@@ -170,7 +170,7 @@ def test_a_zip_bomb_is_not_unpacked(good, refuse):
     message = refuse(packed.getvalue())
     assert time.process_time() - start < 5
     assert peak_memory() - before < 100 * 2**20
-    assert "(75000000,)" in message
+    assert "unpacks to 300,0" in message
 
 
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.97, 0.999])

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from keras_vit.checkpoints import writers
 
@@ -28,7 +29,17 @@ def test_writers_replace_whole_files_or_none(tmp_path, monkeypatch):
             writers.write_safetensors(
                 tmp_path / "weights.safetensors", {"a": np.zeros(3)}
             )
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.numpy, "save_file", full_of_safetensors)
+        with pytest.raises(OSError, match="weights.safetensors.*No space"):
+            writers.write_safetensors(
+                tmp_path / "weights.safetensors", {"a": np.zeros(3)}
+            )
     assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
+
+
+def full_of_safetensors(*args, **kwargs):
+    raise safetensors.SafetensorError("I/O error: No space left on device")
 
 
 def test_equal_weights_make_equal_files(tmp_path):

@@ -212,6 +212,7 @@ def test_augmentation_sees_each_batch(folder):
         ({"on_error": "ignore"}, "on_error='ignore'"),
         ({"color_mode": "bgr"}, "color_mode='bgr'"),
         ({"directory": "no/such/folder"}, "no/such/folder"),
+        ({"directory": ""}, "directory=''"),
     ],
 )
 def test_bad_arguments_are_named(folder, arguments, words):

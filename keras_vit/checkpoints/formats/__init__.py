@@ -7,7 +7,6 @@ how a table is read. To add a library, write its file and put its formats into
 
 import re
 
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.bit import BIT, BIT_OF_BIG_VISION
 from keras_vit.checkpoints.formats.keras_hub import (
     KERAS_HUB,
@@ -48,6 +47,7 @@ from keras_vit.checkpoints.formats.transformers_towers import (
     TOWERS_OF_TRANSFORMERS,
 )
 from keras_vit.checkpoints.formats.vit_pytorch import VIT_PYTORCH
+from keras_vit.checkpoints.guards import CheckpointError
 
 __all__ = [
     "BIT",

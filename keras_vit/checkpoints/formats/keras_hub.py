@@ -7,8 +7,8 @@ first of a list has no number. A task stands in a file of its own.
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import PATCHES_HWIO, Format, Rule, dense, norm
 from keras_vit.preprocessing import Preprocessing
 from keras_vit.variants import Variant

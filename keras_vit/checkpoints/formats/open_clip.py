@@ -10,7 +10,6 @@ import dataclasses
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS
 from keras_vit.checkpoints.formats.timm import TIMM
 from keras_vit.checkpoints.formats.transformers_describe import (
@@ -19,6 +18,7 @@ from keras_vit.checkpoints.formats.transformers_describe import (
     preprocessing,
     vision_config,
 )
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import (
     FLAT,
     LINEAR,

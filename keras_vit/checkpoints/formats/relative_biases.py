@@ -5,7 +5,7 @@ timm's and transformers' files share what stands here.
 """
 
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.layers.relative_bias_attention import PREFIX_ROWS
 
 # Where each pair of tokens finds its row: made of the grid, no weights.

@@ -12,9 +12,9 @@ import re
 
 import numpy as np
 
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats import timm_describe
 from keras_vit.checkpoints.formats.timm_describe import pair
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import (
     DEEPEST,
     FLAT,

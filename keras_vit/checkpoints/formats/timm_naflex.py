@@ -12,7 +12,6 @@ import re
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats import timm_describe, timm_eva
 from keras_vit.checkpoints.formats.roles import (
     CLS_TOKEN,
@@ -22,6 +21,7 @@ from keras_vit.checkpoints.formats.roles import (
     ROWS,
 )
 from keras_vit.checkpoints.formats.timm_describe import first, pair
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import Rule, linear, norm
 
 MARKER = r"embeds\.proj\.weight"

@@ -10,13 +10,13 @@ import dataclasses
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence, UndescribedError
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats import (
     relative_biases,
     timm_describe,
     timm_eva,
 )
 from keras_vit.checkpoints.formats.transformers_describe import left_aside
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import Rule, for_all_blocks, linear
 
 TABLE = "relative_position_bias_table"

@@ -6,7 +6,6 @@ Source: transformers 5, `models/aimv2`: `configuration_aimv2.py` and
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.roles import POSITIONS
 from keras_vit.checkpoints.formats.timm_describe import pair
 from keras_vit.checkpoints.formats.transformers_describe import (
@@ -22,6 +21,7 @@ from keras_vit.checkpoints.formats.transformers_towers import (
     attention_rules,
     family_of,
 )
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import (
     Format,
     Rule,

@@ -8,12 +8,12 @@ import dataclasses
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats import relative_biases
 from keras_vit.checkpoints.formats.transformers_describe import (
     LAYER,
     describe_beit,
 )
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import Rule, for_all_blocks
 
 TABLE = "relative_position_bias.relative_position_bias_table"

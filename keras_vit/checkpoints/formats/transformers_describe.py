@@ -11,8 +11,8 @@ import dataclasses
 from keras_vit.checkpoints import configs
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.timm_describe import pair
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.preprocessing import NAMED, Preprocessing
 from keras_vit.variants import Variant
 

@@ -11,7 +11,6 @@ import math
 
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.evidence import Evidence
-from keras_vit.checkpoints.files import CheckpointError
 from keras_vit.checkpoints.formats.roles import CLS_TOKEN, POSITIONS
 from keras_vit.checkpoints.formats.timm_describe import pair
 from keras_vit.checkpoints.formats.transformers_describe import (
@@ -23,6 +22,7 @@ from keras_vit.checkpoints.formats.transformers_describe import (
     preprocessing,
     vision_config,
 )
+from keras_vit.checkpoints.guards import CheckpointError
 from keras_vit.checkpoints.rules import (
     FLAT,
     LINEAR,
