@@ -27,7 +27,7 @@ export KERAS_BACKEND ?= jax
 
 .DEFAULT_GOAL := help
 .PHONY: help setup torch lock quickstart lab test slow lowest benchmark audit \
-	lint format notebooks docs docs-links test-browser clean
+	fuzz lint format notebooks docs docs-links test-browser clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | \
@@ -105,6 +105,12 @@ test-browser: $(VENV)/.browser ## run a tutorial and `explore` in Chromium
 $(VENV)/.browser: $(READY)
 	@$(PIP) --editable '.[browser]'
 	@touch $@
+
+INPUTS ?= 10000
+SEED ?= 0
+fuzz: $(READY) ## damage INPUTS files by SEED, write benchmarks/trust.md
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py \
+		--inputs $(INPUTS) --seed $(SEED)
 
 benchmark: $(READY) ## time the library in turn with its peers
 	@$(BIN)/python benchmarks/speed.py --variants Ti/16 S/16 B/16 \

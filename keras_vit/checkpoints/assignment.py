@@ -22,7 +22,7 @@ from keras_vit.checkpoints.arithmetic import arithmetic_problems
 from keras_vit.checkpoints.channels import Channels
 from keras_vit.checkpoints.files import read_ahead
 from keras_vit.checkpoints.guards import raise_all, shown
-from keras_vit.checkpoints.rules import Layout, without_ones
+from keras_vit.checkpoints.rules import Layout, classes_of, without_ones
 from keras_vit.layers import PatchEncoder
 
 HEADS = ("head/", "distillation_head/")
@@ -169,8 +169,8 @@ class Plan:
         )
         if fits and not reset_head:
             return
-        of_file = _classes([self.arrays.shapes[step.key] for step in heads])
-        of_model = _classes([self.weights[path].shape for path in in_model])
+        of_file = classes_of([self.arrays.shapes[step.key] for step in heads])
+        of_model = classes_of([self.weights[path].shape for path in in_model])
         about = f"the file's head is {of_file}, the model's is {of_model}"
         if heads and self.format.about_head:
             about += f" ({self.format.about_head})"
@@ -393,15 +393,3 @@ class Plan:
                     if path == self.channels.path and self.channels.differ:
                         value = self.channels.adapt(value)
                     self.weights[path].assign(value)
-
-
-def _classes(shapes):
-    """What a head is, from the shapes of its arrays."""
-    if not shapes:
-        return "none"
-    # The bias first, if it is there.
-    widths = [shape[-1] for shape in sorted(shapes, key=len) if shape]
-    if not widths:
-        return "a single number"
-    width = max(map(math.prod, shapes)) // max(widths[0], 1)
-    return f"one for {widths[0]} classes from {width} numbers"

@@ -61,6 +61,10 @@ class Evidence:
             )
         return tuple(self.shapes[key])
 
+    def tokens(self, key):
+        """Returns how many tokens an array holds, which may be none."""
+        return self.shapes.get(key, (0, 0))[-2]
+
     def depth(self, template):
         """Returns how many blocks there are, by a key with `{i}`."""
         pattern = re.escape(template).replace(r"\{i\}", r"(\d+)")

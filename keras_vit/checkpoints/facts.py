@@ -54,26 +54,31 @@ EPSILON = _number(1e-15, 1e-2)
 HEADS = _number(1, 1024, numbers.Integral)
 EDGE = _number(1, 8192, numbers.Integral)
 STATISTICS = _one_or_more(_number(-1e3, 1e3), most=1024)
-# By the name in `config.json` or `preprocessor_config.json`, of timm or of
-# transformers. `None` is as good as nothing.
+# By the name in `config.json` or `preprocessor_config.json`, of timm, of
+# transformers or of KerasHub. `None` is as good as nothing.
 FACTS = {
     "act_layer": TEXT,
     "architecture": TEXT,
     "attn_pool_num_heads": HEADS,
     "backbone_config": NESTED,
     "block_fn": TEXT,
+    "config": NESTED,
+    "crop_mode": TEXT,
     "crop_pct": _number(0.01, 1),
     "crop_size": _either(_one_or_more(EDGE), NESTED),
     "global_pool": TEXT,
     "height": EDGE,
     "hidden_act": TEXT,
     "image_mean": STATISTICS,
+    "image_processor_type": TEXT,
+    "image_shape": _one_or_more(EDGE),
     "image_size": _one_or_more(EDGE),
     "image_std": STATISTICS,
     "img_size": _one_or_more(EDGE),
     "input_size": _one_or_more(EDGE),
     "interpolation": TEXT,
     "layer_norm_eps": EPSILON,
+    "layer_norm_epsilon": EPSILON,
     "mean": STATISTICS,
     "model_args": NESTED,
     "model_type": TEXT,
@@ -81,7 +86,9 @@ FACTS = {
     "num_blocks": _number(0, 256, numbers.Integral),
     "num_channels": _number(1, 1024, numbers.Integral),
     "num_heads": HEADS,
+    "offset": STATISTICS,
     "patch_size": _one_or_more(_number(1, 512, numbers.Integral)),
+    "pooling": TEXT,
     "pretrained_cfg": NESTED,
     "ref_feat_shape": _one_or_more(EDGE),
     "resample": _either(_number(0, 5, numbers.Integral), TEXT),
@@ -92,6 +99,7 @@ FACTS = {
     "rope_temperature": _number(1, 1e8),
     "rope_theta": _number(1, 1e8),
     "rope_type": TEXT,
+    "scale": STATISTICS,
     "shortest_edge": EDGE,
     "size": _either(_one_or_more(EDGE), NESTED),
     "std": STATISTICS,

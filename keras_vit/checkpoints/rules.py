@@ -9,6 +9,7 @@ tables, one for each library; left out here is what any library calls a weight.
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable
 
@@ -148,7 +149,7 @@ class Rule:
 def _pattern(template):
     pieces = re.split(r"{(\w+)(?::02d)?}", template)
     pieces[::2] = map(re.escape, pieces[::2])
-    pieces[1::2] = [rf"(?P<{name}>\d+)" for name in pieces[1::2]]
+    pieces[1::2] = [rf"(?P<{name}>[0-9]+)" for name in pieces[1::2]]
     return re.compile("".join(pieces))
 
 
@@ -265,3 +266,15 @@ def without_ones(shape):
     while shape[:1] == (1,):
         shape = shape[1:]
     return shape
+
+
+def classes_of(shapes):
+    """What a head is, from the shapes of its arrays."""
+    if not shapes:
+        return "none"
+    # The bias first, if it is there.
+    widths = [shape[-1] for shape in sorted(shapes, key=len) if shape]
+    if not widths:
+        return "a single number"
+    width = max(map(math.prod, shapes)) // max(widths[0], 1)
+    return f"one for {widths[0]} classes from {width} numbers"

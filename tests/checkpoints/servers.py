@@ -179,6 +179,7 @@ for name in ("keras_vit", "keras_vit.checkpoints"):
 rooms = "keras_vit", "keras_vit.checkpoints"
 for room, name in [
     (rooms[0], "extras"),
+    (rooms[1], "guards"),
     (rooms[1], "files"),
     (rooms[1], "folders"),
     (rooms[1], "transport"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.checkpoints import guards, load, rules, tokens
+from keras_vit.checkpoints import description, guards, rules, tokens
 from keras_vit.checkpoints.description import Description
 from keras_vit.checkpoints.files import open_arrays
 from keras_vit.checkpoints.formats.timm import TIMM
@@ -135,7 +135,7 @@ def test_more_arrays_than_any_network_has(official, tmp_path):
     assert_refused(lambda: open_arrays(path), match, 32 * MEGABYTE)
     index = tmp_path / "model.safetensors.index.json"
     where = dict.fromkeys(map(str, range(10_001)), "a.safetensors")
-    index.write_text(json.dumps({"weight_map": where}))
+    index.write_text(json.dumps({"weight_map": where}), "utf-8")
     assert_refused(lambda: keras_vit.load_checkpoint(model, index), match)
 
 
@@ -237,7 +237,7 @@ def test_the_bounds_are_those_that_the_documentation_states():
         f"{guards.MOST_PACKED} times",
     ):
         assert number in loads
-    blocks = f"{load.MOST_BLOCKS} blocks"
+    blocks = f"{description.MOST_BLOCKS} blocks"
     assert blocks in keras_vit.from_checkpoint.__doc__
 
 

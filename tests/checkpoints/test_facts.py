@@ -39,7 +39,9 @@ def folder(tiny_vit, tmp_path):
 def test_what_cannot_be_is_not_believed(name, value, folder):
     model, folder = folder
     file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text("utf-8")) | {name: value}), "utf-8"
+    )
     match = f"{re.escape(str(file))}.*'{name}' must be .*read_config=False"
     with pytest.raises(keras_vit.CheckpointError, match=match):
         keras_vit.from_checkpoint(folder)
@@ -56,7 +58,7 @@ def test_facts_inside_of_others(inside, folder):
     config = {"image_size": -1}
     for name in inside:
         config = {name: config}
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps(config), "utf-8")
     with pytest.raises(keras_vit.CheckpointError, match="'image_size' must"):
         keras_vit.from_checkpoint(folder)
 
@@ -73,7 +75,7 @@ def test_statistics_of_images(folder):
         {"size": {"shortest_edge": 1e99}},
         {"crop_size": {"height": -1}},
     ):
-        file.write_text(json.dumps(bad))
+        file.write_text(json.dumps(bad), "utf-8")
         with pytest.raises(keras_vit.CheckpointError, match="must be"):
             keras_vit.from_checkpoint(folder)
 
@@ -82,7 +84,7 @@ def test_statistics_for_other_channels_than_the_kernel(folder):
     _, folder = folder
     statistics = {"image_mean": [0.1, 0.2, 0.3, 0.4], "image_std": [1.0]}
     file = folder / "preprocessor_config.json"
-    file.write_text(json.dumps(statistics))
+    file.write_text(json.dumps(statistics), "utf-8")
     with pytest.raises(keras_vit.CheckpointError, match="model.safet.*`mean`"):
         keras_vit.from_checkpoint(folder, verbose=0)
 
@@ -91,7 +93,7 @@ def test_statistics_for_other_channels_than_the_kernel(folder):
 def test_a_configuration_is_passed_over(text, folder, rng):
     model, folder = folder
     for name in ("config.json", "preprocessor_config.json"):
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, "utf-8")
     with pytest.raises(keras_vit.CheckpointError, match="read_config=False"):
         keras_vit.from_checkpoint(folder)
     again = keras_vit.from_checkpoint(
@@ -144,6 +146,7 @@ def test_every_fact_that_formats_read_has_a_range():
     compared = {"do_normalize", "do_center_crop", "representation_dim"}
     of_models = {"num_registers", "layer", "norm_after", "file_grid", "epsilon"}
     of_models |= {"activation", "preprocessing", "num_heads", "cls_token"}
+    of_models |= {"embedding"}
     of_arrays = {"head/kernel", "pre_logits/kernel"}
     folder = pathlib.Path(facts.__file__).parent
     files = [*folder.glob("formats/*.py"), folder / "configs.py"]

@@ -18,6 +18,7 @@ from opening import assert_agrees, opened
 from oracles import import_oracle, randomize
 
 import keras_vit
+from keras_vit.checkpoints.arithmetic import ROTATION
 from keras_vit.checkpoints.formats import timm_describe, timm_eva
 
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "benchmarks"))
@@ -335,7 +336,7 @@ def rebuilt(description, **convention):
     own = {
         name: value
         for name, value in description.attention.items()
-        if name not in keras_vit.anatomy.ROTATION
+        if name not in ROTATION
     }
     return keras_vit.opening.build(
         dataclasses.replace(description, attention={**own, **convention})

@@ -259,7 +259,7 @@ ODD = {
 # The same of something else.
 OTHER = {
     "hidden_act": "gelu",
-    "layer_norm_eps": 0.5,
+    "layer_norm_eps": 0.005,
     "num_attention_heads": 64,
     "patch_size": 3,
     "image_size": 999,

@@ -226,12 +226,8 @@ def _describe(
     heads = evidence.heads(hidden_dim, config.get("num_attention_heads"))
     cls_token = "embeddings.cls_token" in evidence
     registers = sum(
-        evidence.shape(key)[-2]
-        for key in (
-            "embeddings.distillation_token",
-            "embeddings.register_tokens",
-        )
-        if key in evidence
+        evidence.tokens(f"embeddings.{kind}")
+        for kind in ("distillation_token", "register_tokens")
     )
     patch_encoder = {"cls_token": cls_token}
     if registers:

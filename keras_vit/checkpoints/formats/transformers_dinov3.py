@@ -40,9 +40,7 @@ def describe(evidence: Evidence) -> Description:
     mlp_dim = evidence.shape(f"{LAYER.format(i=0)}mlp.down_proj.weight")[1]
     heads = evidence.heads(hidden_dim, config.get("num_attention_heads"))
     patch_encoder = {"position": None}
-    registers = 0
-    if "embeddings.register_tokens" in evidence:
-        registers = evidence.shape("embeddings.register_tokens")[-2]
+    registers = evidence.tokens("embeddings.register_tokens")
     if registers:
         patch_encoder["num_registers"] = registers
 
