@@ -9,6 +9,7 @@ labels that are not folder names.
 import concurrent.futures
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -56,8 +57,9 @@ class ImageFolder(ArrayDataset):
             or `"skip"`, which leaves it out and lists it in `skipped`.
         color_mode: `"rgb"`, 3 channels, or `"grayscale"`, 1 channel.
         class_names: the names of the class folders in the order of the
-            labels. Defaults to all folders in alphabetical order. Give the
-            names of the training set if a test set may lack a class.
+            labels. Defaults to all folders in alphabetical order; one without
+            an image stays a class, with a warning. Give the names of the
+            training set if a test set may lack a class.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
             `keras.config.image_data_format()`.
         preprocessing: how images are resized and cropped, a `Preprocessing`:
@@ -80,8 +82,8 @@ class ImageFolder(ArrayDataset):
 
     Raises:
         ValueError: if an argument breaks its rule, if there is no folder or
-            no image, or if a file cannot be decoded and `on_error` is
-            `"raise"`; the message names the file.
+            no image, if a folder cannot be read, or if a file cannot be
+            decoded and `on_error` is `"raise"`; the message names the file.
         ImportError: if Pillow is not installed.
 
     Example:
@@ -149,9 +151,9 @@ class ImageFolder(ArrayDataset):
 
 def _index(directory, class_names):
     """Names of the classes, paths, and the label of each path."""
-    # An empty path would be the working directory.
-    root = pathlib.Path(directory) if directory else None
-    if root is None or not root.is_dir():
+    root = pathlib.Path(directory)
+    # The path of "" is the working directory.
+    if not str(directory) or not root.is_dir():
         raise ValueError(
             "`directory` must be a folder. "
             f"Received: directory={str(directory)!r}"
@@ -170,13 +172,7 @@ def _index(directory, class_names):
         )
     paths, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(
-            path
-            for path in (root / name).rglob("*")
-            if path.suffix.lower() in EXTENSIONS
-            and not path.name.startswith(".")
-            and path.is_file()
-        )
+        found = sorted(_images_in(root / name)) if name in folders else []
         paths += [str(path) for path in found]
         labels += [label] * len(found)
     if not paths:
@@ -185,7 +181,36 @@ def _index(directory, class_names):
             f"({', '.join(EXTENSIONS)}). "
             f"Received: directory={str(directory)!r} with folders {folders}"
         )
+    empty = [name for name in folders if names.index(name) not in labels]
+    if empty:
+        more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
+        warnings.warn(
+            f"These folders of '{root}' hold no image, so that their class has "
+            f"none: {', '.join(map(repr, empty[:10]))}{more}.",
+            stacklevel=4,
+        )
     return names, paths, np.array(labels, "int64")
+
+
+def _images_in(folder):
+    """Yields the image files of a class, or raises if one cannot look."""
+
+    def stop(error):
+        raise ValueError(
+            f"Folder {error.filename!r} of `directory` cannot be read: "
+            f"{error.strerror}"
+        ) from error
+
+    # `rglob` passes over what it may not read.
+    for root, _, files in os.walk(folder, onerror=stop):
+        for name in files:
+            path = pathlib.Path(root, name)
+            if (
+                path.suffix.lower() in EXTENSIONS
+                and not name.startswith(".")
+                and path.is_file()
+            ):
+                yield path
 
 
 class _Files:

@@ -186,6 +186,32 @@ def test_other_files_are_passed_over(folder):
     assert data.labels.tolist() == [0] * 5 + [1] * 5
 
 
+def test_a_class_without_an_image_is_named(folder):
+    (folder / "bird").mkdir()
+    with pytest.warns(UserWarning, match="hold no image.*'bird'"):
+        data = ImageFolder(folder, 4)
+    assert data.class_names == ["bird", "cat", "dog"]
+    assert set(data.labels.tolist()) == {1, 2}
+
+
+def test_a_class_that_cannot_be_read_is_an_error(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match="dog' of `directory` cannot be read"):
+        ImageFolder(folder, 4)
+
+
+def test_no_name_is_no_folder():
+    with pytest.raises(ValueError, match="directory=''"):
+        ImageFolder("", 4)
+
+
 def test_class_names_fix_the_labels(folder):
     names = ["dog", "bird", "cat"]
     data = ImageFolder(folder, 4, shuffle=False, class_names=names)
