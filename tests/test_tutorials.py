@@ -58,7 +58,9 @@ SMALL = {
         "fine_tuning_epochs = 3\n": "fine_tuning_epochs = 1\n",
         "sizes = (8, 12, 16) ": "sizes = (8, 12) ",
         "expected_accuracy = 0.9 ": "expected_accuracy = 0.0 ",
-        'download = "augreg_i1k:Ti/16"': "download = None",
+        'online = True\ndownload = "augreg_i1k:Ti/16"': (
+            "online = False\ndownload = None"
+        ),
     },
     "09_without_labels": {
         "num_images = 12_000 ": "num_images = 64 ",

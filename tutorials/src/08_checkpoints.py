@@ -1,9 +1,11 @@
 # %% [markdown]
 # # 8. Checkpoints: how do published weights come in, and how do yours go out?
 #
-# We train a small model, write its weights in the four formats that others read, and read them back to the same bits.
-# Then timm and transformers open the folders and compute, if they are installed. We break files on purpose to see what
-# the errors say, change the resolution, and end with a real download, which needs a network; nothing else here does.
+# Four public networks are opened by their addresses, one line each. Then we train a small model, write its weights in
+# the four formats that others read, and read them back to the same bits; timm and transformers open the folders and
+# compute, if they are installed. We break files on purpose to see what the errors say, change the resolution, and end
+# with a photograph and a real answer. Only the first and the last part ask for a network, and both say what they do
+# without one.
 
 # %% [markdown]
 # ## The framework
@@ -47,12 +49,14 @@ from keras_vit import data
 print(f"Keras {keras.version()} on {keras.backend.backend()}")
 
 # %% [markdown]
-# The knobs. `download` is the preset that the last part asks for, 23 MB; `None` leaves that part out.
+# The knobs. `online` opens the four networks by their addresses, 0.9 GB; `False` takes small copies. `download` is the
+# preset that the last part asks for, 23 MB; `None` leaves that part out.
 
 # %%
 epochs = 15
 fine_tuning_epochs = 3
 sizes = (8, 12, 16)  # pixels, for the part about resolution
+online = True
 download = "augreg_i1k:Ti/16"
 expected_accuracy = 0.9  # checked after training
 seed = 0
@@ -84,6 +88,100 @@ for preset in keras_vit.presets("augreg_i1k"):
 # A name goes where a model is built, `keras_vit.ViT("B/16", image_size=384, weights="augreg_i1k")`, or into
 # `load_checkpoint` for a model that stands. Instead of a name both take a path, or an address: `https://`, `gs://`, or
 # `hf://owner/name@revision`. Nothing is downloaded until then.
+
+# %% [markdown]
+# ## Four networks, by their addresses
+#
+# Weights without a name here need an address alone. `from_checkpoint` reads names and shapes in the file and the
+# configuration beside it, builds the network, fills it, and prints the call of `ViT` that makes the same by hand. These
+# four compute four different things: a class token with a head; LayerScale, and the statistics of ImageNet; a norm in
+# front of the blocks with quick GELU; a pooling that attends.
+#
+# Where there is no network, a copy stands for each: a network of the same kind, two blocks of random numbers, made and
+# saved by the library that it is of. What is opened, and how, is the same; what it knows is nothing.
+
+# %%
+addresses = {
+    "hf://timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k": "timm",
+    "hf://facebook/dinov2-small": "transformers",
+    "hf://timm/vit_base_patch32_clip_quickgelu_224.openai": "timm",
+    "hf://google/siglip-base-patch16-224": "transformers",
+}
+make_copy = """
+import json, sys
+import numpy as np
+import torch
+address, package, folder = sys.argv[1:]
+torch.manual_seed(0)
+name = address.rpartition("/")[2]
+small = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16)
+if package == "timm":
+    import timm
+    from timm.models._hub import save_for_hf
+
+    model = timm.create_model(name.partition(".")[0], **small)
+    save_for_hf(model, folder, model_args=small, safe_serialization=True)
+    stated = model.pretrained_cfg
+    mean, std = stated["mean"], stated["std"]
+else:
+    import transformers
+
+    kind = "Dinov2" if "dino" in name else "SiglipVision"
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=256, image_size=64, patch_size=16,
+    )
+    model = getattr(transformers, f"{kind}Model")(config)
+    model.save_pretrained(folder)
+    mean = [0.485, 0.456, 0.406] if "dino" in name else [0.5] * 3
+    std = [0.229, 0.224, 0.225] if "dino" in name else [0.5] * 3
+    with open(f"{folder}/preprocessor_config.json", "w") as file:
+        json.dump({"image_mean": mean, "image_std": std, "resample": 3}, file)
+images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
+x = (images / 255 - np.array(mean)) / np.array(std)
+with torch.no_grad():
+    y = model.eval()(torch.tensor(x.transpose(0, 3, 1, 2)).float())
+y = y if torch.is_tensor(y) else y.pooler_output
+np.savez(f"{folder}/expected.npz", images=images, outputs=y.numpy())
+"""
+
+# %%
+reachable = online
+differences = {}
+for address, package in addresses.items():
+    model = None
+    if reachable:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                model = keras_vit.from_checkpoint(address)
+        except (OSError, ImportError) as error:
+            print(f"not to be had from here: {type(error).__name__}")
+            reachable = False
+    if model is None:
+        copy = output / "copies" / address.rpartition("/")[2]
+        copy.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-c", make_copy, address, package, copy]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            reason = result.stderr.splitlines()[-1]
+            print(f"{address}: no copy without {package} ({reason})")
+            continue
+        print(f"\n{address}, a small copy:")
+        model = keras_vit.from_checkpoint(copy)
+        expected = np.load(copy / "expected.npz")
+        given = keras_vit.predict(model, expected["images"], verbose=0)
+        difference = abs(given - expected["outputs"]).max()
+        differences[address] = difference / abs(expected["outputs"]).max()
+
+for address, difference in differences.items():
+    print(f"{address:55}differs from its library by {difference:.1e}")
+    assert difference < 1e-5
+
+# %% [markdown]
+# The numbers are those of the libraries, from the same `uint8` images: mean and standard deviation of the images are
+# part of what was read. Look at the four calls. Nothing in them is an argument of ours; pooling, norms, activation and
+# epsilon all come from the folder. `benchmarks/checkpoints.md` has the same comparison for every name of timm's Vision
+# Transformers.
 
 # %% [markdown]
 # ## A checkpoint of our own
@@ -296,8 +394,8 @@ for package, line in imports.items():
 # the same epsilon in the layer norms, the same order of pixels within a patch. The configuration says so.
 #
 # What a format has no words for is refused instead of being written and computed wrongly. The network in the box,
-# `R20+Mi/4`, is a hybrid with a ResNet under its blocks. The official format has names for that; the other two folders
-# are for pure transformers.
+# `R20+Mi/4`, is a hybrid with a ResNet under its blocks. The official format has names for that. timm has hybrids too,
+# of other sizes, and with another epsilon in their norms; transformers has none.
 
 # %%
 box = keras_vit.ViT("R20+Mi/4", weights="cifar100")
@@ -452,7 +550,8 @@ for identifier, name, score in keras_vit.decode_predictions(made_up, top=3)[0]:
 # %% [markdown]
 # ## A real download
 #
-# The photograph comes with scikit-learn. The file of weights arrives under a temporary name, is checked, and is kept in
+# The photograph comes with scikit-learn. `classify` resizes and cuts it as the library of the weights does, and the
+# model knows the names of its classes. The file of weights arrives under a temporary name, is checked, and is kept in
 # `$KERAS_VIT_HOME`, by default the cache folder of your system; a second call needs no network. Without a network the
 # cell says what to do.
 
@@ -462,19 +561,11 @@ def classify_photo(preset):
     """Names what a published model sees in a photograph."""
     from sklearn.datasets import load_sample_image
 
-    photo = load_sample_image("flower.jpg").astype("float32")
-    photo = keras.ops.image.resize(photo[:, 106:-107], (preset.image_size,) * 2)
     with warnings.catch_warnings():
         # Nobody publishes a hash for this file; the first one is recorded.
         warnings.simplefilter("ignore")
-        model = keras_vit.ViT(
-            preset.variant,
-            image_size=preset.image_size,
-            num_classes=preset.num_classes,
-            weights=preset.name,
-        )
-    photo = keras.ops.convert_to_numpy(photo)[None]
-    return keras_vit.decode_predictions(logits_of(model, photo), top=3)[0]
+        model = keras_vit.from_checkpoint(preset.name, verbose=0)
+    return keras_vit.classify(model, load_sample_image("flower.jpg"), top=3)
 
 
 # %%
@@ -492,8 +583,7 @@ for preset in wanted:
         print(preset.address)
         print('and pass the path of the file: ViT(..., weights="file.npz").')
     else:
-        for identifier, name, logit in named:
-            print(f"{identifier}  {name:20}{logit:5.1f}")
+        print(named)
 
 # %% [markdown]
 # A file that was fetched once is held to its hash ever after: to the one its owner publishes or, where there is none,
