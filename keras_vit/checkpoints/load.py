@@ -77,9 +77,9 @@ def load_checkpoint(
             so.
         resize_positions: how a position table for another grid is resampled:
             `"as_trained"`, as the library of the file does it;
-            `"corner_aligned"`, `"bilinear"`, `"bicubic"`, `"torch_bicubic"`
-            or `"corner_aligned_bicubic"`, see `resize_matrix`; or `None`: such
-            a table is an error.
+            one of `"corner_aligned"`, `"bilinear"`, `"smooth_bilinear"`,
+            `"bicubic"`, `"torch_bicubic"` and `"corner_aligned_bicubic"`, see
+            `resize_matrix`; or `None`: such a table is an error.
         file_grid: rows and columns of the file's position table, a pair,
             where the file is for rectangular images. Files do not say.
         adapt_channels: whether a model for images of other channels than the

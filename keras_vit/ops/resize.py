@@ -16,6 +16,7 @@ from keras_vit.arguments import check_choice
 Method = Literal[
     "corner_aligned",
     "bilinear",
+    "smooth_bilinear",
     "bicubic",
     "torch_bicubic",
     "corner_aligned_bicubic",
@@ -35,9 +36,10 @@ def resize_matrix(
             and the last sample keep their places, as in
             `scipy.ndimage.zoom(order=1)` in the official code. `"bilinear"` is
             linear between the centres of pixels, with edges repeated, as timm
-            resamples official files. `"bicubic"` is cubic between the centres
-            of pixels with a = -0.5, widened against aliasing when the grid
-            shrinks, as timm resamples all other files. `"torch_bicubic"` is
+            resamples official files; `"smooth_bilinear"` is the same, widened
+            against aliasing when the grid shrinks, as in SigLIP 2. `"bicubic"`
+            is cubic between the centres of pixels with a = -0.5, widened too,
+            as timm resamples all other files. `"torch_bicubic"` is
             cubic between the centres of pixels with a = -0.75, with edges
             repeated and never widened, as in PyTorch's `interpolate`, which
             transformers and Meta's DINO use. `"corner_aligned_bicubic"` is the
@@ -73,7 +75,8 @@ def resize_matrix(
     if method == "torch_bicubic":
         return _cubic_with_edges(centres, old_size)
     width = max(scale, 1.0)
-    weights = _cubic((centres[:, None] - samples) / width)
+    form = _triangle if method == "smooth_bilinear" else _cubic
+    weights = form((centres[:, None] - samples) / width)
     return weights / weights.sum(axis=1, keepdims=True)
 
 

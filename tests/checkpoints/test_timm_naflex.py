@@ -67,10 +67,11 @@ def test_kinds(kind, naflex, rng, tmp_path, capsys):
     assert_agrees(by_hand, module, images, statistics)
 
 
+@pytest.mark.parametrize("kind", ["registers, average", "MAP"])
 @pytest.mark.parametrize("size", [(32, 48), (64, 64), (64, 112)], ids=str)
-def test_other_sizes(size, naflex, rng, tmp_path):
+def test_other_sizes(size, kind, naflex, rng, tmp_path):
     """Resampled once, from the table of the file."""
-    module, statistics = naflex(KINDS["registers, average"])
+    module, statistics = naflex(KINDS[kind])
     images = rng.integers(0, 256, (2, *size, 3)).astype("uint8")
     model, _ = opened(tmp_path, image_size=size)
     assert_agrees(model, module, images, statistics)
@@ -80,11 +81,14 @@ def test_other_sizes(size, naflex, rng, tmp_path):
     "kind, own, size, message",
     [
         ("rows and columns", {}, (64, 96), "Open it for a square"),
-        ("MAP", {}, 48, "for a grid as large or larger"),
+        (
+            "class token, corners aligned", {"pos_embed_antialias": True}, 48,
+            "for a grid as large or larger",
+        ),
         ("MAP", {"rope_type": "axial"}, 96, "'rope_type': 'axial'"),
         ("MAP", {"pool_include_prefix": True}, 96, "pool_include_prefix"),
     ],
-)
+)  # fmt: skip
 def test_what_is_refused_says_why(kind, own, size, message, naflex, tmp_path):
     naflex(KINDS[kind], **own)
     with pytest.raises(keras_vit.CheckpointError, match=message):

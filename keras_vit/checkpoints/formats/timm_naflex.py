@@ -152,11 +152,11 @@ def _resampling(evidence, own, grid, wanted):
     shrinks = any(new < old for new, old in zip(wanted, grid))
     known = {
         ("bilinear", True): "corner_aligned",
-        ("bilinear", False): "bilinear",
+        ("bilinear", False): "smooth_bilinear" if smooth else "bilinear",
         ("bicubic", False): "bicubic" if smooth else "torch_bicubic",
     }
     method = known.get((own["pos_embed_interp_mode"], aligned))
-    if method is None or (smooth and shrinks and method != "bicubic"):
+    if method is None or (smooth and shrinks and aligned):
         raise CheckpointError(
             f"'{evidence.path}' has positions of a grid of {grid}, which timm "
             "resamples as no method here does. Pass `image_size`, for a grid "

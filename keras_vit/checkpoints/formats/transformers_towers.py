@@ -159,7 +159,9 @@ def describe(evidence: Evidence) -> Description:
             f"{layer}self_attn.{output}",
         ),
         preprocessing=preprocessing(evidence, _statistics(evidence, family)),
-        resampling="bilinear" if family == "siglip2" else "torch_bicubic",
+        resampling="smooth_bilinear"
+        if family == "siglip2"
+        else "torch_bicubic",
     )
 
 
@@ -321,7 +323,7 @@ SIGLIP_CLASSIFIER = dataclasses.replace(
 )
 # Flattened patches in place of a convolution, their colours last as here.
 _FLAT = {
-    "resampling": "bilinear",
+    "resampling": "smooth_bilinear",
     "rules": (
         *linear("embeddings.patch_embedding", "patch_encoder/projection"),
         *TOWERS.rules,
