@@ -1,11 +1,10 @@
 # %% [markdown]
 # # 8. Checkpoints: how do published weights come in, and how do yours go out?
 #
-# Four public networks are opened by their addresses, one line each. Then we train a small model, write its weights in
-# the four formats that others read, and read them back to the same bits; timm and transformers open the folders and
-# compute, if they are installed. We break files on purpose to see what the errors say, change the resolution, and end
-# with a photograph and a real answer. Only the first and the last part ask for a network, and both say what they do
-# without one.
+# Four public networks open by their addresses. Then a small model of ours goes out in the four formats that others
+# read, and comes back to the same bits; timm and transformers open the folders and compute. We break files to see what
+# errors say, change the resolution, and end with a photograph. Only the first and the last part ask for a network, and
+# say what they do without one.
 
 # %% [markdown]
 # ## The framework
@@ -85,20 +84,17 @@ for preset in keras_vit.presets("augreg_i1k"):
     print(f"{preset.name:24}{preset.accuracy:.2f} %")
 
 # %% [markdown]
-# A name goes where a model is built, `keras_vit.ViT("B/16", image_size=384, weights="augreg_i1k")`, or into
-# `load_checkpoint` for a model that stands. Instead of a name both take a path, or an address: `https://`, `gs://`, or
-# `hf://owner/name@revision`. Nothing is downloaded until then.
+# A name goes where a model is built, `keras_vit.ViT("B/16", image_size=384, weights="augreg_i1k")`. A path or an
+# address does as well: `https://`, `gs://`, `hf://owner/name@revision`. Nothing is downloaded until then.
 
 # %% [markdown]
 # ## Four networks, by their addresses
 #
-# Weights without a name here need an address alone. `from_checkpoint` reads names and shapes in the file and the
-# configuration beside it, builds the network, fills it, and prints the call of `ViT` that makes the same by hand. These
-# four compute four different things: a class token with a head; LayerScale, and the statistics of ImageNet; a norm in
-# front of the blocks with quick GELU; a pooling that attends.
+# `from_checkpoint` takes an address alone: it reads names, shapes and the configuration beside them, and prints the
+# call of `ViT` that makes the same by hand. The four differ: a class token with a head; LayerScale; a norm in front of
+# the blocks with quick GELU; a pooling that attends.
 #
-# Where there is no network, a copy stands for each: a network of the same kind, two blocks of random numbers, made and
-# saved by the library that it is of. What is opened, and how, is the same; what it knows is nothing.
+# Without a network a copy stands for each: of the same kind, two blocks of random numbers, made by its own library.
 
 # %%
 addresses = {
@@ -107,36 +103,43 @@ addresses = {
     "hf://timm/vit_base_patch32_clip_quickgelu_224.openai": "timm",
     "hf://google/siglip-base-patch16-224": "transformers",
 }
-make_copy = """
-import json, sys
-import numpy as np
-import torch
-address, package, folder = sys.argv[1:]
-torch.manual_seed(0)
-name = address.rpartition("/")[2]
+copies = {}  # what a second process without Keras does, by library
+copies["timm"] = """
+import timm
+from timm.models._hub import save_for_hf
+
+name = name.partition(".")[0]
 small = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16)
-if package == "timm":
-    import timm
-    from timm.models._hub import save_for_hf
+model = timm.create_model(name, **small)
+save_for_hf(model, folder, model_args=small, safe_serialization=True)
+mean, std = (model.pretrained_cfg[key] for key in ("mean", "std"))
+"""
 
-    model = timm.create_model(name.partition(".")[0], **small)
-    save_for_hf(model, folder, model_args=small, safe_serialization=True)
-    stated = model.pretrained_cfg
-    mean, std = stated["mean"], stated["std"]
-else:
-    import transformers
+# %%
+copies["transformers"] = """
+import json, transformers
 
-    kind = "Dinov2" if "dino" in name else "SiglipVision"
-    config = getattr(transformers, f"{kind}Config")(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=256, image_size=64, patch_size=16,
-    )
-    model = getattr(transformers, f"{kind}Model")(config)
-    model.save_pretrained(folder)
-    mean = [0.485, 0.456, 0.406] if "dino" in name else [0.5] * 3
-    std = [0.229, 0.224, 0.225] if "dino" in name else [0.5] * 3
-    with open(f"{folder}/preprocessor_config.json", "w") as file:
-        json.dump({"image_mean": mean, "image_std": std, "resample": 3}, file)
+kind = "Dinov2" if "dino" in name else "SiglipVision"
+config = getattr(transformers, f"{kind}Config")(
+    hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+    intermediate_size=256, image_size=64, patch_size=16,
+)
+model = getattr(transformers, f"{kind}Model")(config)
+model.save_pretrained(folder)
+mean = [0.485, 0.456, 0.406] if "dino" in name else [0.5] * 3
+std = [0.229, 0.224, 0.225] if "dino" in name else [0.5] * 3
+stated = {"image_mean": mean, "image_std": std, "resample": 3}
+with open(f"{folder}/preprocessor_config.json", "w") as file:
+    json.dump(stated, file)
+"""
+
+# %%
+begin = """
+import sys, numpy as np, torch
+name, folder = sys.argv[1:]
+torch.manual_seed(0)
+"""
+end = """
 images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
 x = (images / 255 - np.array(mean)) / np.array(std)
 with torch.no_grad():
@@ -145,43 +148,53 @@ y = y if torch.is_tensor(y) else y.pooler_output
 np.savez(f"{folder}/expected.npz", images=images, outputs=y.numpy())
 """
 
-# %%
-reachable = online
-differences = {}
-for address, package in addresses.items():
-    model = None
-    if reachable:
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                model = keras_vit.from_checkpoint(address)
-        except (OSError, ImportError) as error:
-            print(f"not to be had from here: {type(error).__name__}")
-            reachable = False
-    if model is None:
-        copy = output / "copies" / address.rpartition("/")[2]
-        copy.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", make_copy, address, package, copy]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            reason = result.stderr.splitlines()[-1]
-            print(f"{address}: no copy without {package} ({reason})")
-            continue
-        print(f"\n{address}, a small copy:")
-        model = keras_vit.from_checkpoint(copy)
-        expected = np.load(copy / "expected.npz")
-        given = keras_vit.predict(model, expected["images"], verbose=0)
-        difference = abs(given - expected["outputs"]).max()
-        differences[address] = difference / abs(expected["outputs"]).max()
 
-for address, difference in differences.items():
+def small_copy(address, package):
+    """A folder with a small network of the kind, or None without the library."""
+    name = address.rpartition("/")[2]
+    folder = output / "copies" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    code = begin + copies[package] + end
+    command = [sys.executable, "-c", code, name, folder]
+    done = subprocess.run(command, capture_output=True).returncode == 0
+    return folder if done else None
+
+
+# %%
+models, reachable = {}, online
+for address, package in addresses.items():
+    try:
+        if reachable:
+            with contextlib.redirect_stderr(io.StringIO()):
+                models[address] = keras_vit.from_checkpoint(address)
+    except (OSError, ImportError) as error:
+        print(f"not to be had from here: {type(error).__name__}")
+        reachable = False
+    if not reachable:
+        folder = small_copy(address, package)
+        print(
+            f"\n{address}, {'a small copy by' if folder else 'no'} {package}:"
+        )
+        if folder:
+            models[address] = keras_vit.from_checkpoint(folder)
+
+# %%
+for address, opened in models.items():
+    file = output / "copies" / address.rpartition("/")[2] / "expected.npz"
+    if not file.exists():
+        continue
+    expected = np.load(file)
+    given = keras_vit.predict(opened, expected["images"], verbose=0)
+    difference = abs(given - expected["outputs"]).max()
+    difference /= abs(expected["outputs"]).max()
     print(f"{address:55}differs from its library by {difference:.1e}")
+
     assert difference < 1e-5
 
 # %% [markdown]
-# The numbers are those of the libraries, from the same `uint8` images: mean and standard deviation of the images are
-# part of what was read. Look at the four calls. Nothing in them is an argument of ours; pooling, norms, activation and
-# epsilon all come from the folder. `benchmarks/checkpoints.md` has the same comparison for every name of timm's Vision
-# Transformers.
+# From the same `uint8` images the numbers are those of the libraries: mean and standard deviation were read too.
+# Nothing in the four calls is an argument of ours. `benchmarks/checkpoints.md` compares every name of timm's Vision
+# Transformers in this way.
 
 # %% [markdown]
 # ## A checkpoint of our own
@@ -338,9 +351,7 @@ print(f"and the same logits: the difference is {difference}")
 # ## Opened by others
 #
 # What counts is that the *other* library reads the folder and computes the same. A second process without Keras does
-# so. It scales pixels to [-1, 1], which our model does itself, and puts channels first. It says when the library has
-# been imported: a library that is not there, or cannot be imported, is named and left out. Any failure after that is an
-# error.
+# so; a library that cannot be imported is named and left out.
 
 # %%
 imports = {
@@ -394,9 +405,9 @@ for package, line in imports.items():
 # hundred-thousandth, about what frameworks differ by (tutorial 7). That needs more than equal numbers: the same GELU,
 # the same epsilon in the layer norms, the same order of pixels within a patch. The configuration says so.
 #
-# What a format has no words for is refused instead of being written and computed wrongly. The network in the box,
-# `R20+Mi/4`, is a hybrid with a ResNet under its blocks. The official format has names for that. timm has hybrids too,
-# of other sizes, and with another epsilon in their norms; transformers has none.
+# What a format has no words for is refused. The network in the box, `R20+Mi/4`, is a hybrid with a ResNet under its
+# blocks: the official format has names for that, timm's hybrids have another epsilon in their norms, transformers has
+# none.
 
 # %%
 box = keras_vit.ViT("R20+Mi/4", weights="cifar100")
@@ -453,9 +464,8 @@ for mistake, (target, path, options) in mistakes.items():
     assert all(map(np.array_equal, weights, target.get_weights()))
 
 # %% [markdown]
-# Each message names the file and what does not fit. One offers the way out: `resize_positions` for another grid. Look
-# at the last two: a file with a NaN in it, and one that is whole but not the one you meant. NumPy reads both without a
-# word, and the model would be wrong in silence.
+# Each message names the file and what does not fit; one offers the way out, `resize_positions`. The last two files
+# NumPy reads without a word, and the model would be wrong in silence.
 #
 # One mismatch is no error, since it is the usual case: your classes are not those of the file. The head then starts
 # from zeros, with a warning:
@@ -551,10 +561,9 @@ for identifier, name, score in keras_vit.decode_predictions(made_up, top=3)[0]:
 # %% [markdown]
 # ## A real download
 #
-# The photograph comes with scikit-learn. `classify` resizes and cuts it as the library of the weights does, and the
-# model knows the names of its classes. The file of weights arrives under a temporary name, is checked, and is kept in
-# `$KERAS_VIT_HOME`, by default the cache folder of your system; a second call needs no network. Without a network the
-# cell says what to do.
+# The photograph comes with scikit-learn. `classify` resizes and cuts it as the library of the weights does, and knows
+# the names of the classes. The file arrives under a temporary name, is checked, and is kept in `$KERAS_VIT_HOME`; a
+# second call needs no network.
 
 
 # %%
