@@ -155,5 +155,6 @@ clean: ## remove what make made, .venv included
 	rm -rf $(VENV) $(VENV)-lowest outputs tutorials/outputs build dist .pytest_cache \
 		.ruff_cache digits.keras tutorials/digits.keras \
 		docs/_made docs/api docs/tutorials docs/benchmarks docs/keras_vit \
-		docs/CHANGELOG.md docs/CONTRIBUTING.md docs/LICENSE
+		docs/CHANGELOG.md docs/CONTRIBUTING.md docs/LICENSE \
+		docs/SECURITY.md
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
 """How Sphinx makes the site: `make docs`.
 
 The pages in this folder are the frame. A build copies the rest from the
-repository when it starts: README, CHANGELOG, CONTRIBUTING, LICENSE, the
-tutorials and benchmarks under their own paths, so that links between them
+repository when it starts: README, CHANGELOG, CONTRIBUTING, LICENSE, SECURITY,
+the tutorials and benchmarks under their own paths, so that links between them
 hold. It makes one page for every public name from its docstring
 (`docstrings.py`), the picture of the rooms (`architecture.py`) and the table of
 presets (`weights.py`).

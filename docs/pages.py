@@ -12,7 +12,7 @@ ROOT = DOCS.parent
 # Made here at each build; git ignores them.
 MADE = (
     "_made", "api", "tutorials", "benchmarks", "keras_vit", "CHANGELOG.md",
-    "CONTRIBUTING.md", "LICENSE",
+    "CONTRIBUTING.md", "LICENSE", "SECURITY.md",
 )  # fmt: skip
 CARD = pathlib.Path("keras_vit", "checkpoints", "cifar100")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)\)")
@@ -23,7 +23,7 @@ def bring(app):
     for made in MADE:
         shutil.rmtree(DOCS / made, ignore_errors=True)
         (DOCS / made).unlink(missing_ok=True)
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"):
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md"):
         shutil.copy(ROOT / name, DOCS / name)
     guide = DOCS / "CONTRIBUTING.md"
     guide.write_text(
