@@ -170,6 +170,9 @@ class Plan:
         if fits and not reset_head:
             return
         of_file = classes_of([self.arrays.shapes[step.key] for step in heads])
+        second = [x.key for x in heads if x.paths[0][0].startswith(HEADS[1])]
+        if second:
+            of_file += f" beside one on a distillation token ('{second[0]}')"
         of_model = classes_of([self.weights[path].shape for path in in_model])
         about = f"the file's head is {of_file}, the model's is {of_model}"
         if heads and self.format.about_head:

@@ -16,7 +16,7 @@ from keras_vit.arguments import check_choice
 from keras_vit.checkpoints import configs, formats, writers
 from keras_vit.checkpoints.formats.timm_describe import TRUNK as TIMM_TRUNK
 from keras_vit.layers.residual_unit import trunk_arithmetic
-from keras_vit.preprocessing import Preprocessing, get
+from keras_vit.preprocessing import INCEPTION, Preprocessing, get
 from keras_vit.threads import beside_training
 from keras_vit.variants import ROOT_WIDTH
 
@@ -67,8 +67,8 @@ def export_checkpoint(
         path: path of the `.npz` file, or of the folder.
         format: one of the names above.
         preprocessing: what the model's images are brought to before it, see
-            `ViT`, if it does not do so itself. The folders tell others; an
-            `.npz` file is for images in [-1, 1] alone, `"inception"`.
+            `ViT`, if it does not do so itself. The folders must tell others;
+            an `.npz` file is for images in [-1, 1] alone, `"inception"`.
 
     Returns:
         The path of the file of weights.
@@ -95,7 +95,7 @@ def export_checkpoint(
             f"`path` must {kind} for format={format!r}. Received: path='{path}'"
         )
     form = _form(anatomy, format)
-    anatomy.preprocessing = _preprocessing(model, preprocessing)
+    anatomy.preprocessing = _preprocessing(model, preprocessing, is_npz)
     _check_blocks(anatomy, format)
     _check_arithmetic(anatomy, format, form)
     _check_around(model, anatomy, format)
@@ -141,9 +141,11 @@ def _form(anatomy, format):
     }[format]
 
 
-def _preprocessing(model, given):
+def _preprocessing(model, given, is_npz):
     """What images are brought to, by the model or before it."""
     own, given = preprocessing_of(model), get(given)
+    if own is None and given is None and is_npz:
+        return INCEPTION  # all that such a file can be for
     if own is None and given is None:
         raise ValueError(
             f"'{model.name}' takes images that are prepared already, and "

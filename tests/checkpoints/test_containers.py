@@ -114,6 +114,18 @@ def test_a_trunk_beside_other_parts(exported, rng):
         assert_opens(file.parent, model, rng)
 
 
+def test_a_second_head_is_named(exported):
+    """Two heads for as many classes look alike in a message."""
+    model, file, arrays = exported
+    second = {
+        f"head_dist.{part}": arrays[f"head.{part}"]
+        for part in ("weight", "bias")
+    }
+    safetensors.numpy.save_file(arrays | second, file)
+    with pytest.warns(UserWarning, match="distillation token.*'head_dist"):
+        keras_vit.load_checkpoint(model, file)
+
+
 def test_whole_numbers_of_an_optimizer(tiny_vit, tmp_path, rng):
     """big_vision saves the parameters with the state of optax around."""
     model = tiny_vit(image_size=8)

@@ -189,6 +189,10 @@ def test_somebody_must_say_how_images_are_prepared(tiny_vit, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     stated = config["pretrained_cfg"]
     assert stated["mean"] == [0.485, 0.456, 0.406]
+    # Of such files there is one kind, which is for [-1, 1].
+    keras_vit.export_checkpoint(
+        tiny_vit(preprocessing=None), tmp_path / "model.npz"
+    )
 
 
 def test_configs_say_how_images_are_prepared(tiny_vit, tmp_path):
