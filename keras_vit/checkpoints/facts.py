@@ -48,6 +48,20 @@ TEXT = (
     f"text of at most {LONGEST_TEXT} characters",
     lambda value: isinstance(value, str) and len(value) <= LONGEST_TEXT,
 )
+NUMBERED = (
+    "an object from class numbers to text",
+    lambda value: (
+        isinstance(value, dict)
+        and all(key.isdecimal() and key.isascii() for key in value)
+        and all(isinstance(name, str) for name in value.values())
+    ),
+)
+TEXTS = (
+    "a list of texts",
+    lambda value: (
+        isinstance(value, list) and all(isinstance(x, str) for x in value)
+    ),
+)
 NESTED = "an object", lambda value: isinstance(value, dict)
 # Published ones are from 1e-12 to 1e-5.
 EPSILON = _number(1e-15, 1e-2)
@@ -69,6 +83,7 @@ FACTS = {
     "global_pool": TEXT,
     "height": EDGE,
     "hidden_act": TEXT,
+    "id2label": NUMBERED,
     "image_mean": STATISTICS,
     "image_processor_type": TEXT,
     "image_shape": _one_or_more(EDGE),
@@ -77,6 +92,8 @@ FACTS = {
     "img_size": _one_or_more(EDGE),
     "input_size": _one_or_more(EDGE),
     "interpolation": TEXT,
+    "label_descriptions": NESTED,
+    "label_names": TEXTS,
     "layer_norm_eps": EPSILON,
     "layer_norm_epsilon": EPSILON,
     "mean": STATISTICS,

@@ -13,6 +13,8 @@ from keras_vit.checkpoints import facts
 
 NAN, INFINITY = float("nan"), float("inf")
 BAD = {
+    "id2label": [{"a": "cat"}, {"-1": "cat"}, {"0": 1}, [["cat"]], 0.5],
+    "label_names": [True, 0.5, ["cat", 1]],
     "layer_norm_eps": [1e30, INFINITY, NAN, 0, -1e-6, "1e-6", [1e-6], True],
     "hidden_act": [["gelu"], {}, 3, "x" * 300],
     "image_size": [0, -8, 1e999, 8.0, "8", [], [None, 8], [8] * 4, 10**25],
