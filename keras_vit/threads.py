@@ -3,7 +3,8 @@
 There, Keras moves the variables out of a model while `fit`, `evaluate` and
 `predict` run, so that a second thread finds none. Of two that run a model here,
 one waits for the other; what only reads is called between two steps of a `fit`.
-Other backends keep variables where they are.
+Other backends keep variables where they are: there only `evaluate` waits, whose
+metrics are one set a model.
 """
 
 import concurrent.futures
@@ -27,13 +28,15 @@ _LOCKS_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def exclusive(model):
+def exclusive(model, metrics=False):
     """Holds a model, and all that share layers with it, for one thread.
 
     Args:
         model: a `keras.Model`.
+        metrics: whether its metrics are counted: of them it has one set, which
+            two threads would mix, on every backend.
     """
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() != "jax" and not metrics:
         yield
         return
     parts = {id(part): part for part in [model, *flatten_layers(model)]}

@@ -234,7 +234,8 @@ class _Resume(keras.callbacks.Callback):
 def _keep_alive(model, method, *args, callbacks=None, **kwargs):
     """Calls a method of the model and, on JAX, repairs it if that raises."""
     if keras.backend.backend() != "jax":
-        return method(*args, callbacks=callbacks, **kwargs)
+        with exclusive(model, metrics=method == model.evaluate):
+            return method(*args, callbacks=callbacks, **kwargs)
     interrupt = _InterruptBetweenBatches()
     callbacks = [*_as_list(callbacks), interrupt]
     with exclusive(model):
