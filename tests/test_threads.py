@@ -62,6 +62,34 @@ def test_threads_may_predict_and_evaluate_what_shares_layers(model, images):
         np.testing.assert_array_equal(given, expected[index % 2])
 
 
+def test_evaluations_of_one_model_wait_for_one_another(model, images):
+    """Its metrics are one set: while one counts, no other may begin."""
+    second, counting = threading.Event(), threading.Event()
+    met = []
+
+    class First(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            counting.set()
+            met.append(second.wait(0.5))
+
+    class Second(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            second.set()
+
+    def evaluate(callback):
+        return keras_vit.evaluate(
+            model, images, LABELS, verbose=0, callbacks=[callback]
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(evaluate, First())]
+        assert counting.wait(60)
+        results.append(pool.submit(evaluate, Second()))
+        first, last = (result.result() for result in results)
+    assert met == [False] and second.is_set()
+    np.testing.assert_array_equal(first, last)
+
+
 class Noting(keras.callbacks.Callback):
     """Keeps the weights after each step, and stops when told to."""
 
